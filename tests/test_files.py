@@ -15,9 +15,11 @@ from zoo.files import (
     atomic_path,
     cache_folder,
     check_could_write,
+    check_output,
     check_outputs,
     check_writable_folder,
     file_name,
+    move_into_place,
     printable,
     remove_abandoned,
     working_folder,
@@ -78,6 +80,21 @@ def test_a_really_full_device_is_told_with_a_clear_message() -> None:
         pytest.skip("no /dev/full here")
     with pytest.raises(ZooError, match="cannot write here"):
         write_text_atomic("/dev/full/a.txt", "x")
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Root replaced /dev/null with a file, for every process on the machine."""
+    pipe, finished = tmp_path / "pipe", tmp_path / "finished"
+    os.mkfifo(pipe)
+    finished.write_text("x")
+    for write in (
+        lambda: write_text_atomic(pipe, "x"),
+        lambda: move_into_place(finished, pipe),
+        lambda: check_output(pipe, [], overwrite=True),
+    ):
+        with pytest.raises(ZooError, match="is a device or a pipe"):
+            write()
+        assert pipe.is_fifo()
 
 
 def test_a_folder_that_is_a_file_is_told_with_a_clear_message(tmp_path: Path) -> None:

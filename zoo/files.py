@@ -68,7 +68,7 @@ def printable(text: str) -> str:
 
 def csv_text(text: str) -> str:
     """Return text for a CSV cell; a leading apostrophe keeps spreadsheets from running it as a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def printable_lines(text: str) -> str:
@@ -88,9 +88,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     belongs to the file. ``safetensors.save_file`` replaces it, so use ``safetensors.save`` and ``write_bytes``.
 
     Raises:
-        ZooError: if the folder cannot be created or written to, the disk is full, or the file was replaced.
+        ZooError: if the folder cannot be created or written to, the disk is full, the path is a device, or the file was
+            replaced.
     """
     path = Path(path)
+    _refuse_special_file(path)
     try:
         temporary, lock = _make_temporary(path, path.parent, folder=False)
     except OSError as error:
@@ -296,12 +298,23 @@ def move_into_place(finished: Path, path: Path) -> None:
     Raises:
         ZooError: if it cannot be written there.
     """
+    _refuse_special_file(path)
     try:
         with finished.open("rb+") as written:
             os.fsync(written.fileno())
         finished.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _refuse_special_file(path: Path) -> None:
+    """Refuse to write to a device or a pipe, which a rename would replace for every process on the machine.
+
+    Raises:
+        ZooError: if the path is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ZooError("is a device or a pipe, not a file", where=path, hint="Name a file")
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
@@ -346,6 +359,7 @@ def check_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None
     if path.exists():
         if any(one.exists() and path.samefile(one) for given in inputs for one in (given, *_sources(given))):
             raise ConfigError("is one of the inputs", where=path, hint="Name another file for the result")
+        _refuse_special_file(path)
         if not overwrite:
             remove_leftovers(path)
             raise ConfigError("already exists", where=path, hint="Name another file, or replace it with --overwrite")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 
 import zoo
 from zoo.cli import run
-from zoo.errors import ResultError, UnknownNameError
+from zoo.errors import ConfigError, ResultError, UnknownNameError
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "benchmarks" / "results" / "quick"
@@ -46,6 +49,30 @@ def test_every_form_holds_the_same_figures(results: zoo.Results, tmp_path: Path)
     assert "0.449" in page.read_text(encoding="utf-8")
     with pytest.raises(UnknownNameError, match="unknown column"):
         results.table(["dce"])
+
+
+def test_rows_name_their_setting(results: zoo.Results) -> None:
+    """The rows of two data sets could not be told apart in CSV and JSON."""
+    config = replace(results[0].config, fingerprints={"train": "a", "val": "b", "test": "c"})
+    both = zoo.Results([results[0], replace(results[0], config=config)])
+    for rows in (json.loads(both.json(["dice"])), list(csv.DictReader(io.StringIO(both.csv(["dice"]))))):
+        first, second = (row["setting"] for row in rows)
+        assert first.partition(" content ")[0] == second.partition(" content ")[0]
+        assert first != second
+    assert {row["setting"] for row in json.loads(results.json())} == {results.leaderboards[0].heading}
+
+
+def test_the_page_does_not_replace_what_it_is_made_from(results: zoo.Results, tmp_path: Path) -> None:
+    folder = shutil.copytree(FOLDER, tmp_path / "quick")
+    found = zoo.read_results(folder)
+    files = list(folder.rglob("*.json"))
+    assert {path.parent.name for path in files} == {"trials", "pictures"}
+    for path in files:
+        with pytest.raises(ConfigError, match="is one of the inputs"):
+            found.html(path)
+    for page in (folder / "report.html", folder / "trials" / "report.html"):
+        assert found.html(page) == found.html(page)
+    assert not zoo.read_results(folder).problems
 
 
 def test_a_baseline_is_chosen_by_name(results: zoo.Results) -> None:

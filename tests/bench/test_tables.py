@@ -15,7 +15,15 @@ from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import FIRST_KEYS, Leaderboard, make_rows
 from zoo.bench.results import TrialResult
-from zoo.bench.tables import as_json, comma_separated, markdown, markdown_section, markdown_text, terminal_table
+from zoo.bench.tables import (
+    as_json,
+    comma_separated,
+    markdown,
+    markdown_section,
+    markdown_text,
+    records,
+    terminal_table,
+)
 from zoo.errors import UnknownNameError
 
 Make = Callable[..., TrialConfig]
@@ -23,7 +31,7 @@ Measured = Callable[..., dict[str, Any]]
 
 
 def test_json_rows_have_the_promised_keys(trial: Make, measured: Measured) -> None:
-    rows = json.loads(as_json(make_rows([finished(trial("unet"), measured())])))
+    rows = json.loads(as_json(records(make_rows([finished(trial("unet"), measured())]))))
     promised = ("model", "status", "error", *FIRST_KEYS)
     assert tuple(rows[0])[: len(promised)] == promised
 
@@ -48,7 +56,7 @@ def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
         assert max(map(len, text.splitlines())) <= width
     assert "| `unet` | 0.750 |" in markdown(board)
     assert "a \\| b" in markdown(board)
-    assert "unet,ok,,0.75," in comma_separated(board.rows)
+    assert "unet,ok,,0.75," in comma_separated(records(board.rows))
     assert "5/1/2 patches of 3x10x10" in board.description
 
 
@@ -70,8 +78,13 @@ def test_columns_are_chosen_by_their_keys(trial: Make, measured: Measured) -> No
     board = Leaderboard(results, make_rows(results))
     keys = ["mcc", "seeds", "dice_interval"]
     assert markdown(board, keys).splitlines()[0] == "| model | MCC | Seeds | 95 % | status |"
-    assert comma_separated(board.rows, keys).splitlines()[0] == "model,status,error,mcc,seeds,dice_low,dice_high"
-    assert ",".join(json.loads(as_json(board.rows, keys))[0]) == comma_separated(board.rows, keys).splitlines()[0]
+    assert (
+        comma_separated(records(board.rows, keys)).splitlines()[0] == "model,status,error,mcc,seeds,dice_low,dice_high"
+    )
+    assert (
+        ",".join(json.loads(as_json(records(board.rows, keys)))[0])
+        == comma_separated(records(board.rows, keys)).splitlines()[0]
+    )
     with pytest.raises(UnknownNameError, match="unknown column 'mmc'"):
         markdown(board, ["mmc"])
 
@@ -87,9 +100,11 @@ def test_figures_that_are_undefined_without_landslides_are_empty(trial: Make, me
     expected = [0.0, None, 0.0, 0.0, None, 0.0] if false else [None] * 6
     (row,) = (row for row in board.rows if row.model == "segnet")
     assert [row.to_dict()[key] for key in keys] == expected
-    (record,) = (one for one in json.loads(as_json(board.rows)) if one["model"] == "segnet")
+    (record,) = (one for one in json.loads(as_json(records(board.rows))) if one["model"] == "segnet")
     assert [record[key] for key in keys] == expected
-    (cells,) = (one for one in csv.DictReader(io.StringIO(comma_separated(board.rows))) if one["model"] == "segnet")
+    (cells,) = (
+        one for one in csv.DictReader(io.StringIO(comma_separated(records(board.rows)))) if one["model"] == "segnet"
+    )
     assert [cells[key] for key in keys] == ["" if value is None else str(value) for value in expected]
     (line,) = (line for line in markdown(board, keys).splitlines() if "segnet" in line)
     shown = [cell.strip().lstrip("+").split(" ")[0] for cell in line.strip("|").split("|")][1:7]
@@ -111,7 +126,7 @@ def test_texts_of_result_files_become_no_formula_no_markup_and_no_terminal_code(
     console = Console(width=190, record=True, file=io.StringIO())
     console.print(terminal_table(board, 190))
     section = markdown_section(board)
-    text = comma_separated(board.rows)
+    text = comma_separated(records(board.rows))
     for shown in (console.export_text(), section, text):
         assert not {"\x1b", "\u202e"} & set(shown)
     for cell in (cell for record in csv.reader(io.StringIO(text)) for cell in record):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.bench.changes import Change
     from zoo.bench.leaderboard import Leaderboard
     from zoo.bench.results import TrialResult
+    from zoo.evaluation.columns import Value
 
 PLAIN_WIDTH = 200
 """Width of a table as text, in characters."""
@@ -76,14 +77,7 @@ class Results(Sequence["TrialResult"]):
         """
         import pandas as pd
 
-        from zoo.bench.tables import records
-
-        rows = [
-            {"setting": board.heading, **record}
-            for board in self.leaderboards
-            for record in records(board.rows, columns)
-        ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(self._records(columns))
 
     def table(self, columns: Sequence[str] | None = None, *, width: int = PLAIN_WIDTH) -> str:
         """Return the tables as plain text, with their warnings and notes.
@@ -109,13 +103,24 @@ class Results(Sequence["TrialResult"]):
         """Return the rows of all settings as CSV with unrounded values; see :meth:`to_pandas`."""
         from zoo.bench.tables import comma_separated
 
-        return comma_separated((row for board in self.leaderboards for row in board.rows), columns)
+        return comma_separated(self._records(columns))
 
     def json(self, columns: Sequence[str] | None = None) -> str:
         """Return the rows of all settings as a JSON list with unrounded values; see :meth:`to_pandas`."""
         from zoo.bench.tables import as_json
 
-        return as_json((row for board in self.leaderboards for row in board.rows), columns)
+        return as_json(self._records(columns))
+
+    def _records(self, columns: Sequence[str] | None) -> list[dict[str, Value]]:
+        """Return every row with the name of its setting, which is the whole description if headings are equal."""
+        from zoo.bench.tables import records
+
+        headings = [board.heading for board in self.leaderboards]
+        return [
+            {"setting": heading if headings.count(heading) == 1 else board.description, **record}
+            for heading, board in zip(headings, self.leaderboards, strict=True)
+            for record in records(board.rows, columns)
+        ]
 
     def html(self, path: str | os.PathLike[str]) -> Path:
         """Write the report: one self-contained HTML page with tables, charts and pictures.
@@ -124,14 +129,16 @@ class Results(Sequence["TrialResult"]):
             The path.
 
         Raises:
+            ConfigError: if the path is one of the files that the report reads.
             ZooError: if the file cannot be written.
         """
         from zoo.bench.page.document import render_page
-        from zoo.files import check_could_write, write_text_atomic
+        from zoo.bench.results import files_of
+        from zoo.files import check_output, write_text_atomic
 
         page = Path(path)
-        check_could_write(page.parent)
         folder = None if self.folder is None else self.folder.resolve()
+        check_output(page, [] if folder is None else files_of(folder), overwrite=True)
         write_text_atomic(page, render_page(self.leaderboards, folder, self.problems))
         return page
 

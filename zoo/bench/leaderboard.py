@@ -305,9 +305,8 @@ def _groups(draws: Draws, labels: Sequence[str]) -> dict[str, str]:
     pairs = list(itertools.combinations(labels, 2))
     if not pairs:
         return letters(labels, {})
-    adjusted = adjusted_p_values(
-        np.stack([draws.headline[first] - draws.headline[second] for first, second in pairs], axis=1)
-    )
+    drawn = np.stack([draws.headline[label] for label in labels], axis=1)
+    adjusted = adjusted_p_values(drawn, np.triu_indices(len(labels), 1))
     return letters(labels, {pair: bool(p < 1 - LEVEL) for pair, p in zip(pairs, adjusted, strict=True)})
 
 

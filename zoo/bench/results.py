@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.bench.config import TrialConfig
+from zoo.bench.samples import FOLDER as PICTURES
 from zoo.bench.samples import Pictures, Samples, keep_pictures
 from zoo.bench.speed import SpeedProtocol, SpeedSample
 from zoo.datasets.audit import AuditSummary
@@ -541,6 +542,11 @@ def trial_files(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / FOLDER).glob("*.json") if not path.name.startswith("."))
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a results folder from which a report is made: results, pictures and the description."""
+    return [*trial_files(folder), *(folder / PICTURES).glob("*.json"), folder / DESCRIPTION]
+
+
 def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
     """Load all results of a folder.
 
@@ -628,7 +634,7 @@ def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
         "another zoo bench uses this folder", where=folder, hint="Wait until it is finished, or name another --out"
     )
     with locked(folder / LOCK, busy):
-        for place in (folder, folder / FOLDER, folder / "pictures"):
+        for place in (folder, folder / FOLDER, folder / PICTURES):
             remove_abandoned(place)
         if about["name"]:
             write_json(folder / DESCRIPTION, about)

@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zoo.bench.leaderboard import FOOTNOTE, Leaderboard, Row, make_leaderboards
 from zoo.bench.results import TrialResult
 from zoo.evaluation.columns import BUILT_IN, UNDEFINED, Column, Value, choose_columns
-from zoo.files import printable
+from zoo.files import csv_text, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -174,23 +174,25 @@ def records(rows: Iterable[Row], keys: Sequence[str] | None = None) -> list[dict
     ]
 
 
-def comma_separated(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
-    """Return CSV with a heading, unrounded numbers, and empty cells where a figure is undefined.
+def comma_separated(found: Sequence[Mapping[str, Value]]) -> str:
+    """Return :func:`records` as CSV with a heading, unrounded numbers, and empty cells where a figure is undefined.
 
     Text that a spreadsheet would treat as a formula is prefixed with an apostrophe.
     """
-    found = records(rows, keys)
     names = list(dict.fromkeys(name for record in found for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _csv_cell(value) for name, value in record.items()} for record in found)
+    writer.writerows(
+        {name: csv_text(printable(value)) if isinstance(value, str) else value for name, value in record.items()}
+        for record in found
+    )
     return text.getvalue()
 
 
-def as_json(rows: Iterable[Row], keys: Sequence[str] | None = None) -> str:
-    """Return the rows as a JSON list."""
-    return json.dumps(records(rows, keys), indent=2, ensure_ascii=False) + "\n"
+def as_json(found: Sequence[Mapping[str, Value]]) -> str:
+    """Return :func:`records` as a JSON list."""
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
 def markdown_text(text: str) -> str:
@@ -204,13 +206,6 @@ def markdown_text(text: str) -> str:
 def _markdown_code(text: str) -> str:
     """Return text as code in a table; backticks would end the code, so they become apostrophes."""
     return "`" + printable(text).replace("`", "'").replace("|", "\\|") + "`"
-
-
-def _csv_cell(value: Value) -> Value:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _with_ends(record: dict[str, Value], key: str) -> dict[str, Value]:

@@ -70,7 +70,7 @@ def report(
     from zoo.cli.console import note, relative, reserve_stdout
     from zoo.cli.tables import metric_warnings
     from zoo.errors import ConfigError
-    from zoo.files import check_could_write, printable
+    from zoo.files import printable
 
     if as_json and form not in ("terminal", "json"):
         raise ConfigError(f"--json and --format {form} cannot be combined")
@@ -84,8 +84,6 @@ def report(
         raise ConfigError(f"--compare cannot be combined with --format {form}", hint="Choose terminal or json")
     if page is not None and (form != "terminal" or keys is not None):
         raise ConfigError("--html cannot be combined with --columns, --json or --format", hint="Run two commands")
-    if page is not None:
-        check_could_write(page.parent)
     with metric_warnings():
         results = zoo.read_results(folder, baseline=baseline)
         problems = list(results.problems)
@@ -105,15 +103,13 @@ def report(
 
 
 def _print(results: Results, form: str, keys: Sequence[str] | None) -> None:
-    from zoo.cli.console import note, out, print_result
+    from zoo.cli.console import out, print_result
     from zoo.cli.tables import print_leaderboard
 
     if form == "terminal":
         for board in results.leaderboards:
             print_leaderboard(board, out(), keys)
         return
-    if form != "markdown" and len(results.leaderboards) > 1:
-        note(f"{results.folder} holds {len(results.leaderboards)} settings; their rows are printed one after another")
     text = {"csv": results.csv, "json": results.json, "markdown": results.markdown}[form](keys)
     print_result(text)
 

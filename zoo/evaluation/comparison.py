@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,9 @@ def interval(replicates: FloatArray, level: float = LEVEL) -> tuple[float, float
     return float(low), float(high)
 
 
-def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
+def adjusted_p_values(
+    replicates: NDArray[np.float64], pairs: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+) -> NDArray[np.float64]:
     """Return two-sided p-values for the hypotheses that each difference is zero, adjusted for multiple comparisons.
 
     This is the step-down method of Romano and Wolf (2005, algorithm 4.1) over bootstrap replicates. Each difference is
@@ -148,29 +151,49 @@ def adjusted_p_values(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Args:
         replicates: replicates of every difference, float64 ``(replicates, differences)``, drawn together; NaN where
-            undefined.
+            undefined. With ``pairs``, those of every model instead, ``(replicates, models)``.
+        pairs: columns of the first and of the second model of every difference. They are subtracted in blocks, because
+            the differences of hundreds of models do not fit into memory.
 
     Returns:
         float64 ``(differences,)`` in [1 / (replicates + 1), 1]; NaN for a difference that is undefined in every
         replicate, and 1 for a difference that is the same in every draw, as with a single test image.
     """
-    total, count = replicates.shape
-    adjusted = np.full(count, np.nan)
-    columns = np.flatnonzero((~np.isnan(replicates)).any(axis=0))
-    if not len(columns):
-        return adjusted
-    values = replicates[:, columns]
-    mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    total = len(replicates)
+    count = replicates.shape[1] if pairs is None else len(pairs[0])
+    mean, spread = np.full(count, np.nan), np.full(count, np.nan)
+    step = max(1, CELLS_AT_ONCE // max(1, total))
+    for start in range(0, count, step):
+        places = np.arange(start, min(start + step, count))
+        values = _differences(replicates, pairs, places)
+        places, values = places[known := (~np.isnan(values)).any(axis=0)], values[:, known]
+        mean[places], spread[places] = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     varies = spread > 1e-12
     scale = np.where(varies, spread, 1.0)
     distance = np.where(varies, np.abs(mean) / scale, 0.0)
-    strayed = np.where(np.isnan(values) | ~varies, 0.0, np.abs(values - mean) / scale)
-    order = np.argsort(distance)
-    largest = np.maximum.accumulate(strayed[:, order], axis=1)
-    p = (1 + (largest >= distance[order]).sum(axis=0)) / (total + 1)
+    order = np.argsort(distance, kind="stable")
+    order = order[~np.isnan(mean[order])]
+    reached = np.zeros(len(order), np.int64)
+    step = max(1, CELLS_AT_ONCE // max(1, len(order)))
+    for start in range(0, total, step):
+        values = _differences(replicates[start : start + step], pairs, order)
+        strayed = np.where(np.isnan(values) | ~varies[order], 0.0, np.abs(values - mean[order]) / scale[order])
+        reached += (np.maximum.accumulate(strayed, axis=1) >= distance[order]).sum(axis=0)
     # A less clear difference must not have a smaller p-value than a clearer one.
-    adjusted[columns[order]] = np.maximum.accumulate(p[::-1])[::-1]
+    adjusted = np.full(count, np.nan)
+    adjusted[order] = np.maximum.accumulate((1 + reached[::-1]) / (total + 1))[::-1]
     return adjusted
+
+
+def _differences(
+    replicates: NDArray[np.float64],
+    pairs: tuple[NDArray[np.intp], NDArray[np.intp]] | None,
+    places: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    if pairs is None:
+        return replicates[:, places]
+    difference: NDArray[np.float64] = replicates[:, pairs[0][places]] - replicates[:, pairs[1][places]]
+    return difference
 
 
 def format_p(p: float) -> str:
@@ -189,24 +212,24 @@ def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dic
     Returns:
         Letters by name, such as ``ab``.
     """
-    columns: list[set[str]] = [set(names)] if names else []
-    apart = [
-        (first, second)
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
-        if differ.get((first, second), differ.get((second, first), False))
-    ]
-    for first, second in apart:
-        split: list[set[str]] = []
-        for column in columns:
-            split += [column - {first}, column - {second}] if {first, second} <= column else [column]
-        columns = []
-        for column in sorted(split, key=len, reverse=True):
-            if not any(column <= other for other in columns):
-                columns.append(column)
-    rank = {name: place for place, name in enumerate(names)}
-    columns.sort(key=lambda column: sorted(rank[name] for name in column))
-    return {name: "".join(_letter(place) for place, column in enumerate(columns) if name in column) for name in names}
+    # A column is the set of the names that share a letter, with one bit for each name.
+    columns = [(1 << len(names)) - 1] if names else []
+    for (first, name), (second, other) in combinations(enumerate(names), 2):
+        if not differ.get((name, other), differ.get((other, name), False)):
+            continue
+        both = 1 << first | 1 << second
+        split = [column for column in columns if column & both == both]
+        columns = [column for column in columns if column & both != both]
+        halves = [column & ~(1 << place) for column in split for place in (first, second)]
+        for half in sorted(halves, key=int.bit_count, reverse=True):
+            if not any(half & column == half for column in columns):
+                columns.append(half)
+    members = sorted([place for place in range(len(names)) if column >> place & 1] for column in columns)
+    found = [""] * len(names)
+    for number, places in enumerate(members):
+        for place in places:
+            found[place] += _letter(number)
+    return dict(zip(names, found, strict=True))
 
 
 def _letter(place: int) -> str:
