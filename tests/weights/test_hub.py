@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class Hub(ThreadingHTTPServer):
         self.private: set[str] = set()
         self.cuts: list[int] = []
         self.asked: list[tuple[str, str | None]] = []
+        self.tokens: list[str] = []
+        self.files_at: str | None = None
         self.altered: Files = {}
 
     def handle_error(self, *_: object) -> None:
@@ -101,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.asked.append((self.path, self.headers.get("Range")))
+        server.tokens.append(self.token)
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/([^?]+)(\?.*)?", self.path):
             repo, revision = found[1], found[2].replace("%2F", "/")
             if not self.may_see(repo):
@@ -118,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
                 siblings.append(entry)
             self.reply(200, {"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []})
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(\w+)/(.+)", self.path):
-            if self.may_see(found[1]):
+            if server.files_at is not None:
+                self.reply(302, b"", Location=f"{server.files_at}{self.path}")
+            elif self.may_see(found[1]):
                 self.send_file(server.altered.get(found[3]) or server.commits[found[2]][found[3]])
         else:
             self.reply(404, {"error": self.path})
@@ -203,14 +209,20 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(download, "CHUNK", 1 << 10)
     close_session()
-    with Hub() as running:
+    with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+    close_session()
+
+
+@contextmanager
+def serving() -> Iterator[Hub]:
+    with Hub() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
         running.shutdown()
         thread.join()
-    close_session()
 
 
 def content(folder: Path) -> Files:
@@ -275,7 +287,9 @@ def test_only_an_intact_bundle_is_pushed_and_only_to_a_branch(hub: Hub, small_bu
         push_folder(small_bundle, "hf://survey/slides")
 
 
-@pytest.mark.parametrize("text", ["hf://repo", "hf://a/b/c", "hf://a/b@", "hf://../b", "hf://a/b@../c", "hf://a b/c"])
+@pytest.mark.parametrize(
+    "text", ["hf://repo", "hf://a--b/c", "hf://a/b/c", "hf://a/b@", "hf://../b", "hf://a/b@../c", "hf://a b/c"]
+)
 def test_a_malformed_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"not an address of the hub"):
         resolve(text)
@@ -346,6 +360,43 @@ def test_altered_weights_are_refused(hub: Hub, small_bundle: Path, tmp_path: Pat
     with pytest.raises(ResultError, match=r"sha256 differs"):
         resolve("hf://survey/other")
     assert not list(own_cache.rglob("model.safetensors"))
+
+
+def test_an_altered_description_is_downloaded_again(hub: Hub, small_bundle: Path) -> None:
+    """Every later call used the file that had arrived, because a description has no checksum."""
+    files = content(small_bundle)
+    hub.add("survey/slides", files)
+    hub.altered = {"bundle.json": b"x" * len(files["bundle.json"])}
+    with pytest.raises(ResultError, match=r"hf://survey/slides@main: not valid JSON.*Try again"):
+        resolve("hf://survey/slides")
+    hub.altered = {}
+    assert content(resolve("hf://survey/slides")) == files
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_the_token_is_sent_to_the_hub_alone(
+    hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch, implicit: bool
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", not implicit)
+    hub.add("survey/slides", content(small_bundle))
+    with serving() as storage:
+        storage.repos, storage.commits, hub.files_at = hub.repos, hub.commits, storage.url
+        resolve("hf://survey/slides")
+    assert set(hub.tokens) == ({"writer"} if implicit else {""})
+    assert set(storage.tokens) == {""}
+    assert len(storage.tokens) == 3
+
+
+def test_the_offline_mode_of_the_hub_is_named(hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("survey/slides", content(small_bundle))
+    folder = resolve("hf://survey/slides")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    close_session()
+    told: list[str] = []
+    assert resolve("hf://survey/slides", notify=told.append) == folder
+    assert "HF_HUB_OFFLINE is set" in told[0]
+    with pytest.raises(NetworkError, match=r"HF_HUB_OFFLINE is set"):
+        resolve("hf://survey/new")
 
 
 def test_a_damaged_copy_is_downloaded_again(hub: Hub, small_bundle: Path) -> None:

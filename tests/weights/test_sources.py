@@ -286,6 +286,34 @@ def test_a_cache_that_cannot_be_written_is_reported(
         resolve(archive)
 
 
+def test_a_bundle_that_replaces_another_leaves_no_card_of_it(small_bundle: Path, tmp_path: Path) -> None:
+    """The old card named other weights, so the new bundle could not be used."""
+    (small_bundle / "card").mkdir()
+    (small_bundle / "card" / "worst.png").write_bytes(b"x")
+    digest = sha256_of(small_bundle / "model.safetensors")
+    (small_bundle / "README.md").write_text(f"---\nlandslide_zoo:\n  weights_sha256: {digest}\n---\n")
+    other = write_bundle(tmp_path / "other", rows=3)
+    for notes in (None, "# My notes\n"):
+        target = zoo.pull(small_bundle, tmp_path / "out", overwrite=True).folder
+        (other / "README.md").unlink(missing_ok=True)
+        if notes is not None:
+            (target / "README.md").write_text(notes)
+        zoo.pull(other, target, overwrite=True)
+        assert resolve(target) == target
+        assert {path.name for path in target.rglob("*") if path.is_file()} == {
+            "bundle.json",
+            "model.safetensors",
+            *(["README.md"] if notes else []),
+        }
+
+
+def test_a_checksum_in_capitals_is_the_same(small_bundle: Path, tmp_path: Path) -> None:
+    description = small_bundle / "bundle.json"
+    digest = sha256_of(small_bundle / "model.safetensors")
+    description.write_text(description.read_text().replace(digest, digest.upper()))
+    assert (resolve(pack(small_bundle, tmp_path / "capitals.zip")) / "bundle.json").is_file()
+
+
 def test_no_space_is_reported(small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(small_bundle, tmp_path / "valley.zip")
     monkeypatch.setattr("zoo.datasets.archives.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))

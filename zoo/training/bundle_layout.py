@@ -38,6 +38,9 @@ class WeightsEntry:
     sha256: str
     file: str = WEIGHTS
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", self.sha256.lower())
+
 
 @dataclass(frozen=True)
 class TrainerNotes:

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from zoo.datasets.download import NetworkError, RemoteFile, fetch
-from zoo.errors import ConfigError, DataError, ResultError, ZooError
+from zoo.errors import ConfigError, DataError, ResultError, ZooError, first_line
 from zoo.files import cache_folder, check_writable_folder, file_name, unwritable, waiting_lock, write_json_atomic
 from zoo.jobs import ProgressCallback
 from zoo.schema import from_plain, read_json
 from zoo.training.bundle_layout import (
     CARD,
     CARD_PICTURES,
+    COPY_AGAIN,
     DESCRIPTION,
     PICKLES,
     WEIGHTS,
@@ -285,23 +286,32 @@ def _download(address: HubAddress, listing: _Listing, folder: Path, progress: Pr
             raise
         done += one.size or 0
         if one.name == DESCRIPTION:
-            read_header(part)
-    try:
+            with _unusable_removed(part, address):
+                read_header(part)
+    with _unusable_removed(part, address):
         check_weights(part, read_header(part))
-    except ResultError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise ResultError(error.problem, where=address, hint="The owner must push the bundle again") from None
     try:
         part.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
 
 
+@contextmanager
+def _unusable_removed(part: Path, address: HubAddress) -> Iterator[None]:
+    """Remove the downloaded files if they are not a bundle, so that the next call downloads them again."""
+    try:
+        yield
+    except ResultError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        hint = "Try again. If the error persists, the owner must push the bundle again"
+        raise ResultError(error.problem, where=address, hint=hint if error.hint == COPY_AGAIN else error.hint) from None
+
+
 def _headers() -> dict[str, str]:
     """Return the user's token as a header; requests does not pass it on to another host."""
-    from huggingface_hub import get_token
+    from huggingface_hub import constants, get_token
 
-    token = get_token()
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
@@ -339,12 +349,16 @@ def _hub_errors(address: HubAddress) -> Iterator[None]:
         raise kind(problem, where=address, hint=hint) from error
 
 
-def _explain(error: Exception, address: HubAddress) -> tuple[type[DataError], str, str | None]:
+def _explain(error: Exception, address: HubAddress) -> tuple[type[ZooError], str, str | None]:
     """Return the type of our error, the problem and the hint."""
     from huggingface_hub import errors
 
     page = f"{_endpoint()}/{address.repo}"
     log_in = "hf auth login, or set HF_TOKEN"
+    if isinstance(error, errors.HFValidationError):
+        return ConfigError, f"not an address of the hub ({first_line(error).rstrip('.')})", "Give hf://owner/repo"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return NetworkError, "HF_HUB_OFFLINE is set, so the hub is not asked", "Unset it to download"
     if isinstance(error, errors.GatedRepoError):
         return DataError, "the owner must grant access first", f"Ask for it at {page}, then log in: {log_in}"
     if isinstance(error, errors.RevisionNotFoundError):

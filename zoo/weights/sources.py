@@ -172,7 +172,7 @@ def _check_registered(spec: WeightsSpec, folder: Path) -> None:
     for name, value in spec.options.items():
         pairs.append((f"option {name}", str(plain(value)), str(header.model.options.get(name))))
     if spec.sha256 and not spec.location.startswith(_WEB) and not spec.location.endswith(".zip"):
-        pairs.append(("sha256", spec.sha256, header.weights.sha256.lower()))
+        pairs.append(("sha256", spec.sha256, header.weights.sha256))
     for what, registered, found in pairs:
         if registered != found:
             raise ResultError(
@@ -278,15 +278,26 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
 def copy_bundle(folder: Path, target: Path) -> None:
     """Copy the files of a bundle; the description is written last, so a folder without it is not a bundle.
 
+    The card and the pictures of another bundle in ``target`` are removed.
+
     Raises:
         ZooError: if they cannot be written.
     """
+    from zoo.weights.card import check_card
+
     check_writable_folder(target)
     pictures = sorted(path.relative_to(folder) for path in (folder / CARD_PICTURES).glob("*.png"))
     for name in (Path(WEIGHTS), Path(CARD), *pictures, Path(DESCRIPTION)):
         if (folder / name).is_file():
             with atomic_path(target / name) as temporary:
                 shutil.copyfile(folder / name, temporary)
+    for old in (target / CARD_PICTURES).glob("*.png"):
+        if old.relative_to(target) not in pictures:
+            old.unlink()
+    try:
+        check_card(target)
+    except ResultError:
+        (target / CARD).unlink()
 
 
 def is_bundle_source(text: str) -> bool:
