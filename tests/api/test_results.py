@@ -97,7 +97,7 @@ def test_a_folder_of_results_folders_names_them() -> None:
 
 def test_the_command_prints_chosen_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", str(FOLDER), "--columns", "mcc, group", "--format", "csv"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "model,status,error,mcc,group"
+    assert capsys.readouterr().out.splitlines()[0] == "setting,model,status,error,mcc,group"
     assert run(["report", str(FOLDER), "--columns", "mmc"]) == 2
     assert "Did you mean 'mcc'" in capsys.readouterr().err
     assert run(["report", str(FOLDER)]) == 0
