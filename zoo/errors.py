@@ -83,7 +83,7 @@ class PluginError(ZooError):
 
 
 class ModelError(ZooError):
-    """A model that cannot be created, or that got input of the wrong shape or type."""
+    """A model that cannot be created or trained, or that got input of the wrong shape or type."""
 
 
 class DataError(ZooError):
@@ -96,6 +96,10 @@ class ConfigError(ZooError):
 
 class ResultError(ZooError):
     """A result file or bundle that cannot be trusted."""
+
+
+class ResumeError(ResultError):
+    """A resume state that cannot be used, because it is damaged or from another version of the model."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -125,6 +125,7 @@ class Outcome(Generic[T]):
         error: the reason in one line; empty when the status is ``ok``.
         exception: the error that the function raised, if it was a :class:`~zoo.errors.ZooError`.
         argument: argument of the last attempt; after a retry it differs from that of the job.
+        stage: stage that was reported last.
     """
 
     status: Status
@@ -132,6 +133,7 @@ class Outcome(Generic[T]):
     error: str = ""
     exception: ZooError | None = None
     argument: Any = None
+    stage: str = ""
 
     def unwrap(self) -> T:
         """Return the value.
@@ -407,7 +409,7 @@ class _Running(Generic[T]):
         sender.close()
 
     def _end(self, outcome: Outcome[T]) -> None:
-        outcome = replace(outcome, argument=self._job.argument)
+        outcome = replace(outcome, argument=self._job.argument, stage=self._stage[0])
         retry = self._job.retry
         following = retry(self._job, outcome) if outcome.status == "out-of-memory" and retry is not None else None
         if following is None:

@@ -27,7 +27,8 @@ ODD_MODELS = """
     @hookimpl
     def zoo_register_models(register):
         names = (
-            "tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells", "exits", "mute"
+            "tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells", "exits",
+            "mute", "stops",
         )
         for name in names:
             flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
@@ -103,6 +104,22 @@ ODD_CODE = """
             if self.training:
                 time.sleep(0.02)
             return self.head(self.drop(self.norm(x)))
+
+    class Stops(Normed):
+        # Fails at a batch of its training, once for every line of a file beside this module: a signal, or "error".
+        batch = 0
+        def forward(self, x):
+            self.batch += self.training
+            path = os.path.join(os.path.dirname(__file__), "stops")
+            if self.batch == 30 and os.path.exists(path):
+                first, *rest = open(path).read().split()
+                os.remove(path)
+                if rest:
+                    open(path, "w").write(" ".join(rest))
+                if first == "error":
+                    raise RuntimeError("no such luck")
+                os.kill(os.getpid(), getattr(signal, first))
+            return super().forward(x)
 """
 
 

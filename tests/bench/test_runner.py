@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from tests.bench.conftest import finished
@@ -22,7 +23,7 @@ from tests.bench.conftest import plain as sections
 from tests.conftest import PATIENCE_S
 from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.results import TrialResult, load_results, result_path
-from zoo.bench.runner import Runner
+from zoo.bench.runner import Runner, trial_job
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.datasets.base import SPLITS
 from zoo.datasets.source import DataSource
@@ -358,6 +359,80 @@ def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, pat
     assert sections(whole)["training"]["resumed_from"] is None
     assert sections(whole)["weights_sha256"] == sections(resumed)["weights_sha256"]
     assert sections(whole)["test"] == sections(resumed)["test"]
+
+
+def long_trial(trial: Make) -> TrialConfig:
+    """A trial that writes resume states before and after batch 30, at which the model "stops" fails."""
+    return trial("stops", recipe=get_recipe("quick").changed(steps=80, batch_size=4, crop=32, precision="fp32"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failures", "statuses"),
+    [("SIGABRT", ["failed", "ok"]), ("SIGKILL", ["ok"]), ("SIGKILL SIGKILL SIGKILL", ["ok"])],
+)
+def test_a_failed_training_resumes(tmp_path: Path, trial: Make, failures: str, statuses: list[str]) -> None:
+    config = long_trial(trial)
+    (tmp_path / "site" / "stops").write_text(failures)
+    for status in statuses:
+        (result,), _ = run(tmp_path / "out", config)
+        assert result.status == status, result.error
+    assert sections(result)["training"]["resumed_from"] >= 8 * len(failures.split())
+    assert sections(result)["training"]["micro_batch"] == 4
+    assert "attempts" not in sections(result)
+    assert not (tmp_path / "out" / "resume").exists()
+    (whole,), _ = run(tmp_path / "whole", config)
+    assert sections(whole)["weights_sha256"] == sections(result)["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_because_of_its_model_starts_again(tmp_path: Path, trial: Make) -> None:
+    (tmp_path / "site" / "stops").write_text("error")
+    (failed,), _ = run(tmp_path / "out", long_trial(trial))
+    assert failed.status == "failed"
+    assert not (tmp_path / "out" / "resume").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut", "another model"])
+def test_a_resume_state_that_cannot_be_used_is_reported_and_the_training_starts_again(
+    tmp_path: Path, trial: Make, damage: str
+) -> None:
+    config = long_trial(trial)
+    (tmp_path / "site" / "stops").write_text("SIGABRT")
+    run(tmp_path / "out", config)
+    (state,) = (tmp_path / "out" / "resume").glob("*/last.ckpt")
+    content = torch.load(state, weights_only=True)
+    content["state_dict"] = {f"{name}.old": tensor for name, tensor in content["state_dict"].items()}
+    torch.save(content, state)
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:1000])
+    (result,), listener = run(tmp_path / "out", config)
+    assert listener.told == ["damaged", "ok stops"]
+    assert sections(result)["training"]["resumed_from"] is None
+
+
+def test_a_training_that_runs_out_of_memory_twice_waits_for_the_next_run(tmp_path: Path, trial: Make) -> None:
+    config = trial()
+    state = tmp_path / "state"
+    state.mkdir()
+    job = trial_job(config, bundle=tmp_path / "bundle", log=tmp_path / "log", state=state)
+    assert job.retry is not None
+    killed = Outcome[TrialResult]("out-of-memory", error="killed", stage="train")
+    halved = job.retry(job, killed)
+    assert halved is not None
+    assert halved.argument.accumulate == 2
+    (state / "last.ckpt").write_bytes(b"")
+    resumed = job.retry(job, killed)
+    assert resumed is not None
+    assert resumed.argument.accumulate == 1
+    assert resumed.argument.resume
+    assert job.retry(resumed, killed) is None
+    # The images of an evaluation may be larger than the crops of the training.
+    evaluated = job.retry(resumed, replace(killed, stage="val"))
+    assert evaluated is not None
+    assert evaluated.argument.accumulate == 2
+    assert not (state / "last.ckpt").exists()
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ from typing import Protocol
 from zoo.bench.config import TrialConfig
 from zoo.bench.results import Attempt, TrialResult, good_result, result_path
 from zoo.datasets.audit import AuditSummary
-from zoo.errors import ResultError, ZooError
+from zoo.errors import ModelError, PluginError, ResultError, ResumeError, ZooError
 from zoo.files import check_writable_folder
 from zoo.jobs import Executor, Job, JobProgress, LocalExecutor, Outcome
 from zoo.registry import Flag, catalogue
 from zoo.schema import read_json, write_json
-from zoo.training.bundle_layout import read_header
+from zoo.training.bundle_layout import LAST_CHECKPOINT, read_header
 
 BUNDLES = "bundles"
 LOGS = "logs"
@@ -35,12 +35,14 @@ class TrialTask:
         resume: whether to continue from the resume state, if there is one.
         accumulate: number of parts into which a training batch is split; their gradients are averaged.
         attempts: earlier attempts that ran out of memory.
+        checkpoint: time in nanoseconds at which the resume state was written before the trial started; 0 without one.
     """
 
     config: TrialConfig
     resume: bool = True
     accumulate: int = 1
     attempts: tuple[Attempt, ...] = ()
+    checkpoint: int = 0
 
 
 class Listener(Protocol):
@@ -50,7 +52,7 @@ class Listener(Protocol):
         """Called for a trial that an earlier run finished."""
 
     def damaged(self, error: ResultError) -> None:
-        """Called if the result file of an earlier run cannot be used; its trial is repeated."""
+        """Called if the result file or resume state of an earlier run cannot be used; its trial is repeated."""
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
         """Called when a running trial makes progress."""
@@ -110,10 +112,13 @@ class Runner:
         def progress(job: Job[TrialResult], stage: str, done: int, total: int) -> None:
             listener.progress(by_name[job.name], stage, done, total)
 
-        def keep(config: TrialConfig, result: TrialResult) -> None:
+        def keep(config: TrialConfig, result: TrialResult, error: ZooError | None = None) -> None:
             result = result.with_audit(self.audits.get(config.setting))
             result.save(self.folder)
-            self._forget(config)
+            # The next run resumes a failed training, unless the model is at fault: its code will change.
+            at_fault = isinstance(error, ModelError | PluginError)
+            if result.status in ("ok", "skipped") or at_fault or not _checkpoint_time(self._state(config)):
+                self._forget(config)
             listener.finished(config, result)
             results[config.file_stem] = result
 
@@ -137,7 +142,13 @@ class Runner:
                             keep(config, TrialResult(config, "failed", str(problem)))
                 for job, outcome in executor.poll() if running else ():
                     running -= 1
-                    keep(by_name[job.name], result_of(by_name[job.name], outcome))
+                    config = by_name[job.name]
+                    if isinstance(outcome.exception, ResumeError):
+                        listener.damaged(outcome.exception)
+                        self._forget(config)
+                        waiting.insert(0, config)
+                    else:
+                        keep(config, result_of(config, outcome), outcome.exception)
         return [results[config.file_stem] for config in trials]
 
     def _kept(self, trials: Sequence[TrialConfig], listener: Listener) -> dict[str, TrialResult]:
@@ -196,12 +207,15 @@ class Runner:
             config,
             bundle=self.folder / BUNDLES / config.file_stem,
             log=self.folder / LOGS / f"{config.file_stem}.log",
-            state=self.folder / RESUME / config.file_stem,
+            state=self._state(config),
             source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
         )
 
+    def _state(self, config: TrialConfig) -> Path:
+        return self.folder / RESUME / config.file_stem
+
     def _forget(self, config: TrialConfig) -> None:
-        shutil.rmtree(self.folder / RESUME / config.file_stem, ignore_errors=True)
+        shutil.rmtree(self._state(config), ignore_errors=True)
         with suppress(OSError):
             (self.folder / RESUME).rmdir()
 
@@ -245,7 +259,7 @@ def trial_job(
         reads["parent"] = Path(config.fine_tuning.folder)
     return Job(
         "zoo.bench.trial:run_in_process",
-        TrialTask(config, resume, known.accumulate, known.attempts),
+        TrialTask(config, resume, known.accumulate, known.attempts, _checkpoint_time(state)),
         name=config.file_stem,
         reads=reads,
         writes={"bundle": bundle},
@@ -255,7 +269,7 @@ def trial_job(
         time_limit=config.recipe.time_limit,
         threads=threads,
         gpus=1 if config.device.startswith("cuda") else 0,
-        retry=_halve_batch,
+        retry=_after_want_of_memory,
     )
 
 
@@ -308,16 +322,36 @@ def _read_attempts(state: Path) -> _Attempts:
         return _Attempts()
 
 
-def _halve_batch(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
-    """Return the job with parts at most half as large; ``None`` if they cannot be smaller."""
+def _checkpoint_time(state: Path | None) -> int:
+    """Return the time in nanoseconds at which a resume state was written; 0 if there is none."""
+    try:
+        return 0 if state is None else (state / LAST_CHECKPOINT).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _after_want_of_memory(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
+    """Return the job that continues from its new resume state, or else the job with parts at most half as large.
+
+    A training that has written a resume state fits into memory, and was probably stopped because of other programs.
+
+    Returns:
+        The next attempt; ``None`` if the parts cannot be smaller, or a resumed training ran out of memory again before
+        its next resume state, from which the next run of the benchmark continues.
+    """
     task: TrialTask = job.argument
+    state = job.folders.get("state")
+    written = _checkpoint_time(state)
+    if written > task.checkpoint:
+        return replace(job, argument=replace(task, resume=True, checkpoint=written))
+    if written and task.resume and outcome.stage == "train":
+        return None
     recipe = task.config.recipe
     smaller = None if task.config.adapted else _more_parts(task.config, task.accumulate)
     if smaller is None:
         return None
     attempt = Attempt(recipe.batch_size // task.accumulate, outcome.status, outcome.error)
     known = _Attempts(smaller, (*task.attempts, attempt))
-    state = job.folders.get("state")
     if state is not None:
         # A resume state for larger parts counts batches differently.
         shutil.rmtree(state, ignore_errors=True)

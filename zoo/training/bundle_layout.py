@@ -17,6 +17,8 @@ CARD = "README.md"
 CARD_PICTURES = "card"
 """Folder for the pictures of the model card."""
 COPY_AGAIN = "Copy the bundle again or train it again"
+LAST_CHECKPOINT = "last.ckpt"
+"""File name of the private resume state of a training, which is no part of a bundle."""
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".tar")
 """Suffixes of files that may run code when they are opened; a bundle contains none."""
 

@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from zoo.datasets.datamodule import PatchDataModule
-from zoo.errors import ModelError, ResultError, ZooError
+from zoo.errors import ModelError, ResumeError, ZooError
 from zoo.files import atomic_path
+from zoo.jobs import ran_out_of_memory
 from zoo.physics.bands import records_light
 from zoo.registry import check_logits, create_loss
+from zoo.training.bundle_layout import LAST_CHECKPOINT
 from zoo.training.compute import ComputeFormat, choose_format
 from zoo.training.finetuning import Transfer
 from zoo.training.predictor import Predictor
@@ -33,7 +35,6 @@ from zoo.training.recipes import Recipe
 
 StepCallback = Callable[[int, int, float], None]
 """Called with the number of steps done, the total number of steps, and the loss."""
-LAST_CHECKPOINT = "last.ckpt"
 CURVE_POINTS = 500
 LEAST_CONTRAST = 0.08
 """Added to the deviation of an image in :func:`standardised`, in deviations of the training data, so that noise in an
@@ -42,7 +43,7 @@ SAVING_SHARE = 0.05
 """Maximum share of the time spent on writing the resume state, which is three times as large as the model [O]."""
 
 
-class DivergedError(ZooError):
+class DivergedError(ModelError):
     """Raised when the loss is no longer finite."""
 
 
@@ -102,7 +103,7 @@ def fit(
 
     Raises:
         DivergedError: if the loss is no longer finite.
-        ResultError: if the resume state cannot be read.
+        ResumeError: if the resume state cannot be read, or does not fit the model.
     """
     seed_everything(seed)
     total = data.steps
@@ -154,7 +155,12 @@ def fit(
             enable_model_summary=False,
             default_root_dir=checkpoints,
         )
-        trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else state, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=None if resumed is None else state, weights_only=True)
+        except Exception as error:
+            if resumed is None or recorder.started or isinstance(error, ZooError) or ran_out_of_memory(error):
+                raise
+            raise _unusable(state, error) from error
     seconds = time.perf_counter() - start
     return Fitted(
         predictor.to(device).eval(),
@@ -426,8 +432,13 @@ class _LossRecorder(Callback):
         self.compute_format = compute_format
         self.on_step = on_step
         self.curve: list[tuple[int, float]] = []
+        self.started = False
         self._parts: list[float] = []
         self._reported = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning has restored the resume state.
+        self.started = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -474,11 +485,15 @@ def _read_progress(path: Path) -> tuple[int, ComputeFormat]:
         recorder = next(callback for callback in state["callbacks"].values() if "curve" in callback)
         return int(state["global_step"]), ComputeFormat(**recorder["format"])
     except Exception as error:
-        raise ResultError(
-            f"the resume state cannot be read ({type(error).__name__})",
-            where=path,
-            hint="Delete it, or train without --resume, to start again",
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path | None, error: Exception) -> ResumeError:
+    return ResumeError(
+        f"the resume state cannot be read ({type(error).__name__})",
+        where=path,
+        hint="Delete it, or train without --resume, to start again",
+    )
 
 
 def _check_model(predictor: Predictor, images: Tensor, classes: int) -> None:
