@@ -375,8 +375,9 @@ def test_a_failed_training_resumes(tmp_path: Path, trial: Make, failures: str, s
     config = long_trial(trial)
     (tmp_path / "site" / "stops").write_text(failures)
     for status in statuses:
-        (result,), _ = run(tmp_path / "out", config)
+        (result,), listener = run(tmp_path / "out", config)
         assert result.status == status, result.error
+    assert "resume" in listener.stages
     assert sections(result)["training"]["resumed_from"] >= 8 * len(failures.split())
     assert sections(result)["training"]["micro_batch"] == 4
     assert "attempts" not in sections(result)

@@ -62,6 +62,22 @@ def test_a_running_trial_counts_by_its_share() -> None:
     assert left.seconds() == pytest.approx(60 + 100)
 
 
+def test_the_steps_of_earlier_runs_take_no_time_in_this_run() -> None:
+    left, clock = both(1)
+    left.progress("t0", "train", 0, 40)
+    left.progress("t0", "resume", 20, 40)
+    assert left.share("t0") == pytest.approx(0.4)
+    assert left.seconds() is None
+    clock.now += 20
+    left.progress("t0", "train", 30, 40)
+    assert left.share("t0") == pytest.approx(0.6)
+    # A quarter of the training took 20 s: 20 s for the rest of it, 20 s for its test, and 100 s for the other trial.
+    assert left.seconds() == pytest.approx(40 + 100)
+    clock.now += 40
+    left.finished("t0", ok=True)
+    assert left.seconds() == pytest.approx(100)
+
+
 def test_regions_that_are_adapted_to_in_turn_never_move_the_bar_back() -> None:
     left, _ = both(1)
     shares = []

@@ -90,8 +90,8 @@ def train(
             and seed is returned unchanged.
         overwrite: replace a bundle in ``out``.
         speed: time the model after training, and store the figures in its result.
-        progress: called with the stage (``data``, ``train``, ``val``, ``test``, ``speed``), the number of items done
-            and the total.
+        progress: called with the stage (``data``, ``resume`` for the steps of earlier runs, ``train``, ``val``,
+            ``test``, ``speed``), the number of items done and the total.
         open_splits: function that opens the splits, for callers that show progress.
         on_open: called with the trial and its splits before training; may return the audit for the result file.
         on_transfer: called before fine-tuning with the transfer of weights from ``from_``.

@@ -344,7 +344,7 @@ def _after_want_of_memory(job: Job[TrialResult], outcome: Outcome[TrialResult]) 
     written = _checkpoint_time(state)
     if written > task.checkpoint:
         return replace(job, argument=replace(task, resume=True, checkpoint=written))
-    if written and task.resume and outcome.stage == "train":
+    if written and task.resume and outcome.stage in ("resume", "train"):
         return None
     recipe = task.config.recipe
     smaller = None if task.config.adapted else _more_parts(task.config, task.accumulate)

@@ -23,6 +23,7 @@ class _Trial:
         begun: when it started in this run; ``None`` for a trial that is waiting or was kept.
         seconds: time that it took in this run; ``None`` while it is running.
         counts: whether its time is used to estimate other trials; false for a failed trial.
+        resumed: share of its training that earlier runs did.
     """
 
     costs: Mapping[str, float]
@@ -31,6 +32,7 @@ class _Trial:
     begun: float | None = None
     seconds: float | None = None
     counts: bool = True
+    resumed: float = 0.0
 
     @property
     def cost(self) -> float:
@@ -39,6 +41,10 @@ class _Trial:
     @property
     def worked(self) -> float:
         return sum(cost * self.done.get(stage, 0.0) for stage, cost in self.costs.items())
+
+    @property
+    def worked_here(self) -> float:
+        return self.worked - self.costs.get("train", 0.0) * self.resumed
 
     def spent(self, now: float) -> float:
         if self.seconds is not None:
@@ -74,12 +80,14 @@ class TimeLeft:
         trial.done, trial.counts = dict.fromkeys(trial.costs, 1.0), False
 
     def progress(self, name: str, stage: str, done: int, total: int) -> None:
-        """Record the completed share of a stage."""
+        """Record the completed share of a stage; in the stage ``resume``, that of the training in earlier runs."""
         trial = self._trials[name]
         if trial.begun is None:
             trial.begun = self._clock()
         if stage != "data":
             trial.done["data"] = 1.0
+        if stage == "resume":
+            trial.resumed, stage = done / max(1, total), "train"
         trial.done[stage] = done / max(1, total)
 
     def finished(self, name: str, *, ok: bool) -> None:
@@ -98,7 +106,7 @@ class TimeLeft:
         now = self._clock()
         trials = self._trials.values()
         measured = [one for one in trials if one.counts and one.begun is not None]
-        worked = sum(one.worked for one in measured)
+        worked = sum(one.worked_here for one in measured)
         if worked <= FIRST_SHARE * sum(one.cost for one in trials):
             return None
         common = sum(one.spent(now) for one in measured) / worked
@@ -107,7 +115,7 @@ class TimeLeft:
             kind = [one for one in trials if one.adapted is adapted]
             known = [one for one in measured if one.adapted is adapted]
             weight = PRIOR_TRIALS * sum(one.cost for one in kind) / max(1, len(kind))
-            total = weight + sum(one.worked for one in known)
+            total = weight + sum(one.worked_here for one in known)
             rate = (common * weight + sum(one.spent(now) for one in known)) / total if total else common
             waits = [rate * (one.cost - one.worked) for one in kind]
             left, longest = left + sum(waits), max([longest, *waits])

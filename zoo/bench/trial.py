@@ -67,9 +67,9 @@ def run_trial(task: TrialTask, work: Work) -> TrialResult:
 
     Args:
         task: the trial.
-        work: reports progress in the stages ``data``, ``train``, ``adapt``, ``val`` and ``test``, and has the folders
-            ``bundle`` for the bundle, ``state`` for the private resume state (optional), and for an adapted trial
-            ``source`` with the bundle to start from.
+        work: reports progress in the stages ``data``, ``resume`` (steps of earlier runs), ``train``, ``adapt``, ``val``
+            and ``test``, and has the folders ``bundle`` for the bundle, ``state`` for the private resume state
+            (optional), and for an adapted trial ``source`` with the bundle to start from.
 
     Returns:
         A result with status ``ok``, or ``skipped`` if the model needs data that are missing.
@@ -177,6 +177,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         seed=config.seed,
         device=device,
         on_step=lambda step, total, _loss: report("train", step, total),
+        on_resume=partial(report, "resume"),
         checkpoints=work.folders.get("state"),
         resume=task.resume,
         transfer=transfer,

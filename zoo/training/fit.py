@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from zoo.datasets.datamodule import PatchDataModule
 from zoo.errors import ModelError, ResumeError, ZooError
 from zoo.files import atomic_path
-from zoo.jobs import ran_out_of_memory
+from zoo.jobs import ProgressCallback, ran_out_of_memory
 from zoo.physics.bands import records_light
 from zoo.registry import check_logits, create_loss
 from zoo.training.bundle_layout import LAST_CHECKPOINT
@@ -76,6 +76,7 @@ def fit(
     seed: int,
     device: torch.device,
     on_step: StepCallback | None = None,
+    on_resume: ProgressCallback | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
     transfer: Transfer | None = None,
@@ -96,6 +97,7 @@ def fit(
         seed: seed of dropout and of all other random numbers of the model.
         device: device to train on.
         on_step: called with step, total steps and loss, at most five times per second.
+        on_resume: called once with the steps of earlier runs and the total, if the run resumes.
         checkpoints: folder for the private resume state; ``None`` for none.
         resume: whether to resume from the state in ``checkpoints``, if there is one.
         transfer: weights that ``model`` has from a bundle, with the layers to freeze and the learning rate of copied
@@ -120,6 +122,8 @@ def fit(
         compute_format = choose_format(predictor, example, recipe.precision)
     else:
         data.first_step, compute_format = resumed
+        if on_resume is not None:
+            on_resume(data.first_step, total)
     predictor.to(memory_format=compute_format.memory_format)
     recorder = _LossRecorder(total, data.accumulate, compute_format, on_step)
     callbacks: list[Callback] = [_ReseedPerBatch(seed, data.first_step * data.accumulate), recorder]
