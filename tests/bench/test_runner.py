@@ -437,6 +437,27 @@ def test_a_training_that_runs_out_of_memory_twice_waits_for_the_next_run(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("source", ["result", "bundle"])
+def test_a_repeated_training_keeps_its_number_format(tmp_path: Path, trial: Make, source: str) -> None:
+    config = trial("normed", recipe=trial().recipe.changed(precision="auto"))
+    (first,), _ = run(tmp_path, config)
+    assert first.training is not None
+    assert first.training.format is not None
+    other = replace(first.training.format, precision="fp32", channels_last=not first.training.format.channels_last)
+    bundle = tmp_path / "bundles" / config.file_stem
+    if source == "result":
+        first.with_measurements(training=replace(first.training, format=other)).save(tmp_path)
+        shutil.rmtree(bundle)
+    else:
+        replace(Bundle.load(bundle), compute_format=other).save(bundle)
+        result_path(tmp_path, config).write_text("{")
+    (repeated, _), listener = run(tmp_path, config, replace(config, adapted=True))
+    assert listener.told == ["damaged", "ok normed", "ok normed"]
+    assert repeated.training is not None
+    assert repeated.training.format == other
+
+
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
     tmp_path: Path, patches: Path, start_session: Callable[..., subprocess.Popen[str]]
 ) -> None:

@@ -71,6 +71,19 @@ def test_bf16_is_not_tried_without_instructions_for_it(monkeypatch: pytest.Monke
     assert choose_format(network(), torch.randn(1, 3, 8, 8), "auto").precision == "fp32"
 
 
+def test_auto_keeps_the_recorded_format_if_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, bf16, slow = ComputeFormat("fp32", True), ComputeFormat("bf16", True), ComputeFormat("fp32", False)
+    seconds = {bf16: 2.0, chosen: 1.0, slow: 3.0}
+    monkeypatch.setattr(compute, "_step_seconds", lambda m, b, candidate, trials, give_up: seconds[candidate])
+    monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: True)
+    model, batch = network(), torch.zeros(1, 3, 8, 8)
+    assert choose_format(model, batch, "auto", recorded=slow) == slow
+    assert choose_format(model, batch, "auto", recorded=bf16) == bf16
+    assert choose_format(model, batch, "fp32", recorded=bf16) == chosen
+    monkeypatch.setattr(compute, "bf16_in_hardware", lambda device: False)
+    assert choose_format(model, batch, "auto", recorded=bf16) == chosen
+
+
 @pytest.mark.parametrize(("precision", "hardware", "expected"), [
     ("bf16", True, torch.bfloat16), ("bf16", False, torch.float32), ("fp32", True, torch.float32),
 ])  # fmt: skip

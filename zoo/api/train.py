@@ -299,12 +299,14 @@ def _taken(folder: Path) -> ConfigError:
 def _run(
     config: TrialConfig, folder: Path, state: Path, resume: bool, separate: bool, progress: StageCallback | None
 ) -> TrialResult:
-    from zoo.bench.runner import TrialTask, result_of, trial_job
+    from zoo.bench.runner import TrialTask, recorded_format, result_of, trial_job
     from zoo.jobs import Outcome, Work, describe_failure, run_job
     from zoo.registry import plugin_errors
 
+    recorded = recorded_format(folder, config)
     if separate:
-        job = trial_job(config, bundle=folder, log=folder / "train.log", state=state, resume=resume)
+        log = folder / "train.log"
+        job = trial_job(config, bundle=folder, log=log, state=state, resume=resume, recorded=recorded)
         return result_of(config, run_job(job, progress))
     from zoo.bench.trial import run_trial
 
@@ -312,7 +314,7 @@ def _run(
         if message[0] == "stage" and progress is not None:
             progress(*message[1:])
 
-    task = TrialTask(config, resume)
+    task = TrialTask(config, resume, recorded=recorded)
     folders = {"bundle": folder, "state": state}
     if config.fine_tuning is not None:
         folders["parent"] = Path(config.fine_tuning.folder)

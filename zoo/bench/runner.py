@@ -18,7 +18,9 @@ from zoo.files import check_writable_folder
 from zoo.jobs import Executor, Job, JobProgress, LocalExecutor, Outcome
 from zoo.registry import Flag, catalogue
 from zoo.schema import read_json, write_json
+from zoo.training.bundle import Bundle
 from zoo.training.bundle_layout import LAST_CHECKPOINT, read_header
+from zoo.training.compute import ComputeFormat
 
 BUNDLES = "bundles"
 LOGS = "logs"
@@ -36,6 +38,7 @@ class TrialTask:
         accumulate: number of parts into which a training batch is split; their gradients are averaged.
         attempts: earlier attempts that ran out of memory.
         checkpoint: time in nanoseconds at which the resume state was written before the trial started; 0 without one.
+        recorded: number format of an earlier training of this trial, which the precision ``auto`` keeps.
     """
 
     config: TrialConfig
@@ -43,6 +46,7 @@ class TrialTask:
     accumulate: int = 1
     attempts: tuple[Attempt, ...] = ()
     checkpoint: int = 0
+    recorded: ComputeFormat | None = None
 
 
 class Listener(Protocol):
@@ -209,6 +213,7 @@ class Runner:
             log=self.folder / LOGS / f"{config.file_stem}.log",
             state=self._state(config),
             source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
+            recorded=recorded_format(self.folder, config, self.folder / BUNDLES / config.file_stem),
         )
 
     def _state(self, config: TrialConfig) -> Path:
@@ -241,6 +246,7 @@ def trial_job(
     source: Path | None = None,
     resume: bool = True,
     threads: int | None = None,
+    recorded: ComputeFormat | None = None,
 ) -> Job[TrialResult]:
     """Return the job that runs a trial; :func:`result_of` converts its outcome to a result.
 
@@ -252,6 +258,7 @@ def trial_job(
         source: folder of the bundle that an adapted trial starts from.
         resume: whether to continue from the resume state, if there is one.
         threads: number of torch threads; ``None`` for torch's default.
+        recorded: return value of :func:`recorded_format`.
     """
     known = _read_attempts(state) if resume else _Attempts()
     reads = {} if source is None else {"source": source}
@@ -259,7 +266,7 @@ def trial_job(
         reads["parent"] = Path(config.fine_tuning.folder)
     return Job(
         "zoo.bench.trial:run_in_process",
-        TrialTask(config, resume, known.accumulate, known.attempts, _checkpoint_time(state)),
+        TrialTask(config, resume, known.accumulate, known.attempts, _checkpoint_time(state), recorded),
         name=config.file_stem,
         reads=reads,
         writes={"bundle": bundle},
@@ -271,6 +278,25 @@ def trial_job(
         gpus=1 if config.device.startswith("cuda") else 0,
         retry=_after_want_of_memory,
     )
+
+
+def recorded_format(folder: Path, config: TrialConfig, bundle: Path | None = None) -> ComputeFormat | None:
+    """Return the number format of an earlier training of a trial; ``None`` without one.
+
+    Args:
+        folder: folder of the results.
+        config: the trial.
+        bundle: folder of its bundle, for a trial without a valid result; ``None`` for none.
+    """
+    if config.adapted or config.recipe.precision != "auto":
+        return None
+    with suppress(ZooError):
+        result = good_result(folder, config)
+        if result is not None:
+            return None if result.training is None else result.training.format
+    with suppress(ZooError):
+        return None if bundle is None else Bundle.load(bundle).compute_format
+    return None
 
 
 def result_of(config: TrialConfig, outcome: Outcome[TrialResult]) -> TrialResult:

@@ -181,6 +181,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         checkpoints=work.folders.get("state"),
         resume=task.resume,
         transfer=transfer,
+        recorded=task.recorded,
     )
     trained = time.perf_counter()
     # Nothing about an untrained model is chosen with labels.

@@ -131,12 +131,14 @@ def bf16_in_hardware(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, trials: int = 1) -> ComputeFormat:
+def choose_format(
+    model: nn.Module, batch: Tensor, precision: Precision, *, trials: int = 1, recorded: ComputeFormat | None = None
+) -> ComputeFormat:
     """Return the format called ``precision``; for ``auto``, time a few training steps and return the fastest format.
 
     A named precision is used with channels last and without timing, so the same command gives the same weights on the
-    same machine. ``auto`` may choose differently in another run; results record which format was used. The model, its
-    batch-norm statistics and the random number generators are left unchanged. Models for which channels last gives
+    same machine. ``auto`` may choose differently on a busy machine; results record which format was used. The model,
+    its batch-norm statistics and the random number generators are left unchanged. Models for which channels last gives
     wrong gradients (:func:`corrupts_channels_last`) use channels first.
 
     Args:
@@ -145,12 +147,15 @@ def choose_format(model: nn.Module, batch: Tensor, precision: Precision, *, tria
         precision: ``fp32``, ``bf16`` or ``auto``.
         trials: number of steps to time after one warm-up step; a format whose first step takes twice the best time
             is dropped.
+        recorded: format of an earlier training of the same trial, which ``auto`` keeps if the hardware has it.
     """
     corrupts = batch.device.type == "cpu" and corrupts_channels_last(model)
     if precision != "auto":
         return ComputeFormat(precision, channels_last=not corrupts)
     if corrupts:
         return ComputeFormat("fp32", channels_last=False)
+    if recorded is not None and (recorded.precision == "fp32" or bf16_in_hardware(batch.device)):
+        return recorded
     # bf16 with channels first is not tried: oneDNN reorders every tensor, which makes a step many times slower.
     bf16, fp32 = ComputeFormat("bf16", channels_last=True), ComputeFormat("fp32", channels_last=True)
     seconds = {}

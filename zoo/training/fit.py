@@ -80,11 +80,12 @@ def fit(
     checkpoints: Path | None = None,
     resume: bool = False,
     transfer: Transfer | None = None,
+    recorded: ComputeFormat | None = None,
 ) -> Fitted:
     """Train ``model`` on ``data`` with ``recipe``; calibrate a model without parameters.
 
     Every random number depends only on the seed and the batch number. A run that was interrupted and resumed therefore
-    ends with bit-identical weights, unless the precision is ``auto``.
+    ends with bit-identical weights. With the precision ``auto``, it keeps the format that was chosen first.
 
     With ``data.accumulate`` above one, the gradients of that many parts of a batch are averaged before each step. The
     patches and the number of steps do not change. Operations over a whole batch do change: BatchNorm uses the
@@ -102,6 +103,7 @@ def fit(
         resume: whether to resume from the state in ``checkpoints``, if there is one.
         transfer: weights that ``model`` has from a bundle, with the layers to freeze and the learning rate of copied
             weights; ``None`` to train all weights in the same way.
+        recorded: format of an earlier training of the same trial, which the precision ``auto`` keeps.
 
     Raises:
         DivergedError: if the loss is no longer finite.
@@ -119,7 +121,7 @@ def fit(
     if resumed is None:
         example = next(iter(data.train_dataloader()))["image"].to(device)
         _check_model(predictor, example[:1], len(train.class_names))
-        compute_format = choose_format(predictor, example, recipe.precision)
+        compute_format = choose_format(predictor, example, recipe.precision, recorded=recorded)
     else:
         data.first_step, compute_format = resumed
         if on_resume is not None:
