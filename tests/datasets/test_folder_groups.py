@@ -97,6 +97,8 @@ def test_without_options_the_table_is_found_and_scenes_are_kept_apart(tabled):
         ("\t", "utf-8", lambda name: name),
         (",", "utf-8", lambda name: f".\\images\\{name}.TIF"),
         (",", "utf-8", lambda name: f"mask_{name}.png"),
+        ("|", "utf-16", lambda name: name),
+        (" ", "utf-8", lambda name: name),
     ],
 )
 def test_tables_of_other_habits_are_read(tiles, delimiter, encoding, write):
@@ -124,7 +126,22 @@ def test_tables_of_other_encodings_are_read_with_a_note(tiles, encoding):
     dataset = Folder(tiles, group_column="scene")
     assert dataset.patches[0].group.startswith("Val d'Hérens S")
     if encoding == "cp1252":
-        assert "tiles.csv: read as Windows-1252, because it is not UTF-8" in dataset.split_notes[1]
+        assert (
+            "tiles.csv: the file is not UTF-8; it was read as Windows-1252 (Latin-1), group" in dataset.split_notes[1]
+        )
+
+
+def test_empty_lines_and_separators_at_the_ends_of_rows_are_skipped(tiles):
+    lines = [f"{row['tile']},{row['scene']}," for row in rows_for(NAMES)]
+    (tiles / "tiles.csv").write_text("\n".join(["", "tile,scene", "", *lines, ""]))
+    assert Folder(tiles, "test", group_column="scene", test_groups="S3").patches[0].group == "S3"
+    (tiles / "tiles.csv").write_text("\n".join(["tile,scene", "", *lines, lines[4]]))
+    refused(tiles, r"lines 7 and 39 both describe 'S1_04'", group_column="scene")
+
+
+def test_a_column_whose_name_has_spaces_is_one_column(tiles):
+    (tiles / "tiles.csv").write_text("\n".join(["name of file", *(row["tile"] for row in rows_for(NAMES))]))
+    assert "tiles.csv: no group, no location" in Folder(tiles, table="tiles.csv").split_notes[1]
 
 
 def test_tabs_with_decimal_commas_are_read(tiles):
@@ -308,7 +325,7 @@ def test_broken_tables(tiles):
     table.write_text("")
     refused(tiles, r"tiles\.csv: is empty", group_column="scene")
     table.write_text("tile,scene,row,scene\nS1_00.png,A,1,B\n")
-    refused(tiles, r"has 2 columns called 'scene'\. Rename or remove", group_column="scene")
+    refused(tiles, r"two columns are named 'scene'\. Rename one", group_column="scene")
     table.write_text("tile,scene\n" + "x" * 200_000 + ",A\n")
     refused(tiles, r"line \d is not valid CSV \(field larger than field limit", group_column="scene")
 

@@ -54,24 +54,15 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
         as_text: keep cells as text, empty where missing; decimal commas are still replaced by points.
 
     Raises:
-        DataError: if two columns have the same name, or a comma may be a decimal or a thousands separator.
-        Exception: any error that pandas and csv raise for a damaged file.
+        DataError: if the file cannot be opened, two columns have the same name, or a comma may be a decimal or a
+            thousands separator.
+        Exception: any error that pandas raises for a damaged file.
     """
-    encoding = _encoding(path)
-    if encoding == "cp1252":
-        notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
-    with path.open(encoding=encoding, newline="", errors="replace") as file:
-        head = file.readline()
-        # Excel writes semicolons if the comma is the decimal separator.
-        separator = max(",;\t|", key=head.count)
-        if separator not in head and len(head.split()) > 1:
-            separator = " "
-        file.seek(0)
-        # pandas renames a repeated column silently.
-        rows = csv.reader(file, delimiter=separator, skipinitialspace=separator == " ")
-        header = next(rows, [])
-        trailing = _ends_in_separators(rows, len(header))
-    check_names([name for name in header if name.strip()], path)
+    encoding, separator = _layout(path, notes)
+    rows = _rows(path, encoding, separator)
+    # pandas renames a repeated column silently.
+    header = _header(rows, path)
+    trailing = _ends_in_separators(rows, len(header))
     layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
     if as_text:
         layout |= {"dtype": str, "keep_default_na": False}
@@ -90,6 +81,29 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
     return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
 
 
+def read_text_rows(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
+    """Read the table that :func:`read_text_table` reads, as unchanged text and with the line number of every row.
+
+    Returns:
+        The names of the columns, and the number of the last line of each row with its cells by column.
+
+    Raises:
+        DataError: if the file cannot be opened or is empty, two columns have the same name, or a row is not valid CSV
+            or has another number of fields than the heading.
+    """
+    rows = _rows(path, *_layout(path, notes))
+    columns = tuple(name.strip() for name in _header(rows, path))
+    if not columns:
+        raise DataError("is empty", where=path)
+    found = []
+    for line, row in rows:
+        cells = row[:-1] if len(row) == len(columns) + 1 and not row[-1] else row
+        if len(cells) != len(columns):
+            raise DataError(f"line {line} does not have {len(columns)} fields", where=path)
+        found.append((line, dict(zip(columns, cells, strict=True))))
+    return columns, found
+
+
 def to_numbers(values: pd.Series) -> pd.Series:
     """Return float64, NaN where a value is not a number."""
     if is_numeric_dtype(values) or is_bool_dtype(values):
@@ -105,17 +119,53 @@ def _to_number(value: object) -> float:
         return math.nan
 
 
-def _ends_in_separators(rows: Iterator[list[str]], names: int) -> bool:
+def _layout(path: Path, notes: list[str]) -> tuple[str, str]:
+    """Return the encoding and the separator of a table."""
+    encoding = _encoding(path)
+    if encoding == "cp1252":
+        notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
+    with path.open(encoding=encoding, newline="", errors="replace") as file:
+        lines = (line for line in file if line.strip())
+        head, first = next(lines, ""), next(lines, "")
+    # Excel writes semicolons if the comma is the decimal separator.
+    separator = max(",;\t|", key=head.count)
+    # A single column may have spaces in its name.
+    spaced = separator not in head and len(head.split()) > 1 and len(first.split()) != 1
+    return encoding, " " if spaced else separator
+
+
+def _rows(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not empty, the heading first, each with the number of its last line."""
+    with path.open(encoding=encoding, newline="", errors="replace") as file:
+        rows = csv.reader(file, delimiter=separator, skipinitialspace=separator == " ")
+        try:
+            for row in rows:
+                if row:
+                    yield rows.line_num, row
+        except csv.Error as error:
+            raise DataError(f"line {rows.line_num} is not valid CSV ({error})", where=path) from error
+
+
+def _header(rows: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
+    header = next(rows, (0, list[str]()))[1]
+    check_names([name for name in header if name.strip()], path)
+    return header
+
+
+def _ends_in_separators(rows: Iterator[tuple[int, list[str]]], names: int) -> bool:
     """Whether every row has one separator more than the header; pandas would shift all columns by one."""
     try:
-        return all(len(row) == names + 1 and not row[-1] for row in islice(rows, _SEEN_ROWS) if row)
-    except csv.Error:
+        return all(len(row) == names + 1 and not row[-1] for _, row in islice(rows, _SEEN_ROWS))
+    except DataError:
         # A cell may be longer than the reader allows, such as the outline of a polygon.
         return False
 
 
 def _encoding(path: Path) -> str:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("cannot be read", where=path, hint=error.strerror) from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     try:

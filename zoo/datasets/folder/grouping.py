@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +16,7 @@ from zoo.datasets.base import Patch
 from zoo.datasets.folder.pairing import compile_pattern, key_of
 from zoo.errors import ConfigError, DataError, UnknownNameError, suggestion
 from zoo.files import is_file
+from zoo.rasters.text_tables import read_text_rows
 from zoo.schema import read_json
 
 GROUP_COLUMNS = ("scene", "event", "group", "region")
@@ -250,49 +246,11 @@ def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table |
 
 
 def _read_table(path: Path) -> Table:
-    text, note = _read_text(path)
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows: list[tuple[int, Mapping[str, str]]] = []
-    try:
-        columns = tuple(name.strip() for name in reader.fieldnames or ())
-        if not columns:
-            raise DataError("is empty", where=path)
-        repeated = [name for name, count in Counter(columns).items() if count > 1 and name]
-        if repeated:
-            raise DataError(
-                f"has {Counter(columns)[repeated[0]]} columns called {repeated[0]!r}",
-                where=path,
-                hint="Rename or remove all but one of them",
-            )
-        reader.fieldnames = list(columns)
-        for row in reader:
-            if None in row or None in row.values():
-                raise DataError(f"line {reader.line_num} does not have {len(columns)} fields", where=path)
-            rows.append((reader.line_num, row))
-    except csv.Error as error:
-        raise DataError(f"line {reader.line_num} is not valid CSV ({error})", where=path) from error
+    notes: list[str] = []
+    columns, rows = read_text_rows(path, notes)
     if not rows:
         raise DataError("has a header but no rows", where=path)
-    return Table(path, columns, tuple(rows), note)
-
-
-def _read_text(path: Path) -> tuple[str, str]:
-    """Return the text of a table, and a note if it is not UTF-8."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError("cannot be read", where=path, hint=error.strerror) from error
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        with suppress(UnicodeDecodeError):
-            return content.decode("utf-16"), "read as UTF-16"
-    with suppress(UnicodeDecodeError):
-        return content.decode("utf-8-sig"), ""
-    try:
-        return content.decode("cp1252"), "read as Windows-1252, because it is not UTF-8"
-    except UnicodeDecodeError:
-        return content.decode("latin-1"), "read as Latin-1, because it is not UTF-8"
+    return Table(path, columns, tuple(rows), ", ".join(notes))
 
 
 def _file_column(table: Table, names: Sequence[str]) -> str | None:
