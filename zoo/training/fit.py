@@ -136,7 +136,6 @@ def fit(
         callbacks.append(_ResumeState(state, every=max(1, min(200, total // 10))))
     # The whole run is one Lightning epoch, so that any number of steps is exact; passes are counted in steps.
     steps_a_pass = recipe.steps_a_pass(len(train))
-    validates = recipe.schedule == "plateau"
     light = [records_light(band) for band in train.bands]
     task = SegmentationTask(
         predictor, recipe, total, steps_a_pass * data.accumulate, transfer=transfer, radiometric=light
@@ -152,7 +151,7 @@ def fit(
             accumulate_grad_batches=data.accumulate,
             callbacks=callbacks,
             plugins=[_AtomicCheckpoints()],
-            limit_val_batches=None if validates else 0,
+            limit_val_batches=None if recipe.schedule == "plateau" else 0,
             val_check_interval=min(steps_a_pass, total) * data.accumulate,
             num_sanity_val_steps=0,
             logger=False,
