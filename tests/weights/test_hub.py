@@ -15,6 +15,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 import zoo
 from tests.mapping.conftest import bundle
@@ -205,12 +206,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
     monkeypatch.setenv("HF_TOKEN", "writer")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(download, "CHUNK", 1 << 10)
     close_session()
     with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)  # read when the library is imported
         yield running
     close_session()
 
@@ -307,7 +309,7 @@ def test_a_private_repository_needs_the_token(hub: Hub, small_bundle: Path, monk
     hub.add("survey/slides", content(small_bundle))
     hub.private.add("survey/slides")
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(small_bundle / "nowhere"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(small_bundle / "nowhere"))
     with pytest.raises(DataError, match=r"or it is private.*hf auth login, or set HF_TOKEN"):
         resolve("hf://survey/slides")
     monkeypatch.setenv("HF_TOKEN", "reader")
@@ -377,7 +379,7 @@ def test_an_altered_description_is_downloaded_again(hub: Hub, small_bundle: Path
 def test_the_token_is_sent_to_the_hub_alone(
     hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch, implicit: bool
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", not implicit)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", not implicit)
     hub.add("survey/slides", content(small_bundle))
     with serving() as storage:
         storage.repos, storage.commits, hub.files_at = hub.repos, hub.commits, storage.url
@@ -390,7 +392,7 @@ def test_the_token_is_sent_to_the_hub_alone(
 def test_the_offline_mode_of_the_hub_is_named(hub: Hub, small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("survey/slides", content(small_bundle))
     folder = resolve("hf://survey/slides")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     close_session()
     told: list[str] = []
     assert resolve("hf://survey/slides", notify=told.append) == folder
