@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.api.doctor import doctor
 from zoo.errors import ConfigError, ZooError
 from zoo.files import (
     atomic_path,
@@ -18,6 +19,7 @@ from zoo.files import (
     check_output,
     check_outputs,
     check_writable_folder,
+    config_folder,
     file_name,
     move_into_place,
     printable,
@@ -26,6 +28,7 @@ from zoo.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from zoo.registry.plugins import disabled_plugins
 
 
 def test_an_output_is_no_input_and_no_source_of_one(tmp_path: Path) -> None:
@@ -211,6 +214,38 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("ZOO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
     assert cache_folder("x") == tmp_path / "c" / "landslide-zoo" / "x"
+
+
+def test_a_user_without_a_home_folder_has_the_root_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command stopped with a traceback for a user that the machine does not know, as in a container."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("ZOO_CACHE", "ZOO_CONFIG", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder("weights") == Path("/.cache/landslide-zoo/weights")
+    assert config_folder() == Path("/.config/landslide-zoo")
+
+
+def test_the_home_folder_of_another_user_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the home folder of root, every command stopped with a traceback."""
+    stat = Path.stat
+
+    def denied(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.is_relative_to(tmp_path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    assert disabled_plugins() == frozenset()
+    with pytest.raises(ConfigError, match=r"cannot be read \(permission denied\).*in ZOO_CACHE"):
+        cache_folder("weights")
+    (finding,) = (one for one in doctor() if one.topic == "caches")
+    assert (finding.status, finding.advice) == ("problem", "Name a folder of yours in ZOO_CACHE")
 
 
 def test_any_text_makes_a_file_name() -> None:

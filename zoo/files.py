@@ -505,12 +505,19 @@ def check_could_write(folder: str | os.PathLike[str]) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder ``name`` in ``$ZOO_CACHE``, or in ``~/.cache/landslide-zoo``; it is not created."""
-    root = os.environ.get("ZOO_CACHE")
-    if root:
-        return Path(root) / name
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "landslide-zoo" / name
+    """Return the folder ``name`` in ``$ZOO_CACHE``, or in ``~/.cache/landslide-zoo``; it is not created.
+
+    Raises:
+        ConfigError: if this user may not read it, such as under the home folder of another user.
+    """
+    root, base = os.environ.get("ZOO_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    home = Path(root) if root else (Path(base) if base else home_folder() / ".cache") / "landslide-zoo"
+    try:
+        (home / name).exists()
+    except PermissionError as error:
+        problem = "the cache folder cannot be read (permission denied)"
+        raise ConfigError(problem, where=home, hint="Name a folder of yours in ZOO_CACHE") from error
+    return home / name
 
 
 def config_folder() -> Path:
@@ -519,7 +526,15 @@ def config_folder() -> Path:
     if root:
         return Path(root)
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "landslide-zoo"
+    return (Path(base) if base else home_folder() / ".config") / "landslide-zoo"
+
+
+def home_folder() -> Path:
+    """Return the home folder of the user; the root folder for a user without one, such as the user of a container."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(Path.cwd().anchor)
 
 
 def unwritable(path: Path, reason: OSError | str) -> ZooError:

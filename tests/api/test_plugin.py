@@ -15,7 +15,7 @@ import pytest
 import zoo
 from tests.conftest import NIGHTLY, REPOSITORY, Environment, PreparedProcess
 from zoo.api.plugin import KINDS, specs_to_check
-from zoo.errors import ConfigError, PluginError, UnknownNameError
+from zoo.errors import ConfigError, PluginError, UnknownNameError, ZooError
 from zoo.registry import reload
 
 LISTED = {
@@ -106,6 +106,22 @@ def test_wrong_names_and_kinds_are_refused(tmp_path: Path) -> None:
         zoo.new_plugin("My Net", out=tmp_path / "x")
     with pytest.raises(ConfigError, match="already exists"):
         zoo.new_plugin("zoo-my-net", out=tmp_path)
+    for name in ("class", "zoo-" + "a" * 300, "my net", "zoo-\u00e9"):
+        with pytest.raises(ConfigError, match="not a valid name"):
+            zoo.new_plugin(name, out=tmp_path / "x")
+    for name in ("torch", "zoo", "landslide-zoo", "json", "scikit-learn"):
+        with pytest.raises(ConfigError, match="is the name of an installed package"):
+            zoo.new_plugin(name, out=tmp_path / "x")
+    for name, kind in (("zoo-unet", "model"), ("zoo-focal", "loss"), ("zoo-lsi", "risk-model")):
+        with pytest.raises(ConfigError, match=f"already registers the {kind.replace('-', ' ')} {name[4:]!r}"):
+            zoo.new_plugin(name, kind, tmp_path / "x")  # type: ignore[arg-type]
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="already exists"):
+        zoo.new_plugin("zoo-my-net", out=tmp_path / "link")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZooError, match="cannot write here"):
+        zoo.new_plugin("zoo-my-net", out=tmp_path / "file" / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 TWO = """

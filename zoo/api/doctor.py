@@ -14,7 +14,7 @@ from typing import Literal
 
 from zoo import __version__
 from zoo.errors import ZooError, one_line
-from zoo.files import cache_folder, check_could_write, config_folder
+from zoo.files import cache_folder, check_could_write, config_folder, home_folder
 from zoo.machine import available_cores, cores_in_use, describe_use, is_busy
 from zoo.registry import plugin_reports
 from zoo.registry.plugins import OWN_DISTRIBUTION
@@ -71,8 +71,10 @@ def doctor() -> list[Finding]:
         try:
             found += look()
         except Exception as error:  # a library that cannot be imported, or a file system that denies access
-            reason = error.problem if isinstance(error, ZooError) else one_line(error)
-            found.append(Finding(topic, "problem", f"cannot be examined ({reason})", "Install zoo again"))
+            reason, advice = one_line(error), "Install zoo again"
+            if isinstance(error, ZooError):
+                reason, advice = error.problem, error.hint or advice
+            found.append(Finding(topic, "problem", f"cannot be examined ({reason})", advice))
     return found
 
 
@@ -214,7 +216,7 @@ def _caches() -> Iterator[Finding]:
     places = {one: root / one.name for one in sorted(root.iterdir())} if root.is_dir() else {}
     for place in places.values():
         yield _cache(f"{place}", place)
-    hub = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
+    hub = os.environ.get("HF_HOME") or str(home_folder() / ".cache" / "huggingface")
     if Path(hub).is_dir():
         yield _cache(f"{hub} (weights from the Hugging Face hub)", Path(hub))
     if not places:

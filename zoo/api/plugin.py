@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
+from importlib.util import find_spec
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 from typing import Any, Literal, TypeAlias, get_args
 
 from zoo.errors import ConfigError, PluginError, UnknownNameError
-from zoo.files import write_text_atomic
+from zoo.files import unwritable, working_folder, write_text_atomic
 from zoo.registry import catalogue, plugin_reports
+from zoo.registry.plugins import OWN_DISTRIBUTION
 from zoo.registry.specs import Spec
 from zoo.schema import read_toml
 
 PluginKind: TypeAlias = Literal["model", "dataset", "loss", "metric", "risk-model", "command", "exporter", "weights"]
 KINDS: tuple[str, ...] = get_args(PluginKind)
+MAX_NAME = 60
+"""Maximum length of the name of a plugin in characters."""
 
 _CHECK = "zoo check $entry\n"
 _BENCH = "zoo bench --models unet --steps 5 --crop 32 --no-speed"
@@ -60,7 +65,9 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
 
     Raises:
         UnknownNameError: if there is no such kind.
-        ConfigError: if the name is not valid, or the folder exists.
+        ConfigError: if the name is not valid, is that of an installed package or of a registered entry, or the folder
+            exists.
+        ZooError: if the folder cannot be written.
 
     >>> import zoo
     >>> zoo.new_plugin("zoo-my-net", "model")                                # doctest: +SKIP
@@ -68,29 +75,52 @@ def new_plugin(name: str, kind: PluginKind = "model", out: str | os.PathLike[str
     """
     if kind not in KINDS:
         raise UnknownNameError("kind of plugin", kind, KINDS)
-    if not re.fullmatch(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", name):
-        hint = "Use lower-case letters, digits and '-', as in zoo-my-net"
-        raise ConfigError(f"{name!r} is not a valid name for a plugin", hint=hint)
-    folder = Path(name if out is None else out)
-    if folder.exists():
-        raise ConfigError("already exists", where=folder, hint="Name another folder with --out")
     module = name.replace("-", "_")
     entry = module.removeprefix("zoo_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", name) or len(name) > MAX_NAME or iskeyword(module):
+        hint = f"Use up to {MAX_NAME} lower-case letters, digits and '-', as in zoo-my-net"
+        raise ConfigError(f"{name!r} is not a valid name for a plugin", hint=hint)
+    if _is_installed(name, module):
+        hint = "Choose another name, such as zoo-my-net"
+        raise ConfigError(f"{name!r} is the name of an installed package", hint=hint)
+    table = catalogue().tables().get({"loss": "losses"}.get(kind, f"{kind.replace('-', '_')}s"))
+    if table is not None and entry in table:
+        problem = f"{table.provider(entry)} already registers the {table.kind} {entry!r}"
+        raise ConfigError(problem, hint="Choose another name: the plugin registers its name without zoo-")
+    folder = Path(name if out is None else out)
+    if os.path.lexists(folder):
+        raise ConfigError("already exists", where=folder, hint="Name another folder with --out")
     what, edited, commands = _README[kind]
     registered = f"{entry}/my-region" if kind == "weights" else entry
     values = {"name": name, "module": module, "entry": entry, "suffix": entry.replace("_", ""), "what": what}
     values |= {"registered": registered, "edited": edited, "commands": Template(commands).substitute(values)}
-    for part in ("common", kind):
-        text = files("zoo.api").joinpath("plugin_template", f"{part}.txt").read_text(encoding="utf-8")
-        for section in text.split("=== ")[1:]:
-            place, _, content = section.partition("\n")
-            path = folder / Template(place.strip()).substitute(values)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(path, Template(content).substitute(values))
-    # Installers store the licence of zoo with its metadata; the plugin gets a copy.
-    licence = distribution("landslide-zoo").read_text("licenses/LICENSE")
-    write_text_atomic(folder / "LICENSE", licence or "Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0\n")
+    with working_folder(folder) as temporary:
+        plugin = temporary / "plugin"
+        for part in ("common", kind):
+            text = files("zoo.api").joinpath("plugin_template", f"{part}.txt").read_text(encoding="utf-8")
+            for section in text.split("=== ")[1:]:
+                place, _, content = section.partition("\n")
+                write_text_atomic(
+                    plugin / Template(place.strip()).substitute(values), Template(content).substitute(values)
+                )
+        # Installers store the licence of zoo with its metadata; the plugin gets a copy.
+        licence = distribution(OWN_DISTRIBUTION).read_text("licenses/LICENSE")
+        write_text_atomic(plugin / "LICENSE", licence or "Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0\n")
+        try:
+            plugin.rename(folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
     return folder
+
+
+def _is_installed(name: str, module: str) -> bool:
+    """Return whether there is a distribution or an importable module of this name, which the plugin would hide."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        found = find_spec(module)
+        return found is not None and found.origin is not None
+    return True
 
 
 def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:

@@ -432,7 +432,7 @@ def _mirrored(url: str) -> str:
     if "://" in mirror:
         _check_scheme(mirror)
         return f"{mirror.rstrip('/')}/{address.netloc}{address.path}"
-    folder = Path(mirror).expanduser().resolve()
+    folder = Path(os.path.expanduser(mirror)).resolve()  # noqa: PTH111 - Path raises an error for an unknown user
     if not folder.is_dir():
         raise ConfigError("no such folder", where=f"ZOO_MIRROR={mirror}", hint="Name a folder or a URL, or unset it")
     return (folder / address.netloc / unquote(address.path).lstrip("/")).as_uri()

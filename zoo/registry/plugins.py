@@ -24,7 +24,7 @@ from pathlib import Path
 import pluggy
 
 from zoo.errors import PluginError, UnknownNameError, one_line, suggestion
-from zoo.files import config_folder, redirected
+from zoo.files import config_folder, is_file, redirected
 from zoo.registry import hookspecs
 from zoo.registry.catalogue import Catalogue, Provider
 
@@ -428,7 +428,7 @@ def disabled_plugins() -> frozenset[str]:
         ResultError: if the file is damaged.
     """
     path = settings_file()
-    if not path.exists():
+    if not is_file(path):  # also if the home folder belongs to another user
         return frozenset()
     from zoo.schema import read_json
 
