@@ -305,6 +305,15 @@ def test_half_precision_halves_the_file_and_keeps_the_statistics(bundle: Bundle,
         assert torch.equal(odd[name], state[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_another_type_are_refused(bundle: Bundle, dtype: torch.dtype) -> None:
+    """Quantised integers without their scale gave a map without a warning."""
+    name, tensor = next(iter(bundle.state.items()))
+    with pytest.raises(ResultError, match=rf"differ in type: {str(dtype).removeprefix('torch.')} and float32"):
+        replace(bundle, state={**bundle.state, name: tensor.to(dtype)}).predictor()
+    replace(bundle, state={**bundle.state, name: tensor.double()}).predictor()
+
+
 @pytest.mark.parametrize(
     "header",
     [

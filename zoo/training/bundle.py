@@ -580,6 +580,14 @@ class Bundle:
                 f"model {self.model!r} cannot be created with the options of the bundle ({first_line(error)})",
                 hint=COPY_AGAIN,
             ) from error
+        expected = model.state_dict()
+        for name, tensor in self.state.items():
+            # PyTorch would convert quantised integers without their scale.
+            if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point():
+                kinds = " and ".join(str(one.dtype).removeprefix("torch.") for one in (tensor, expected[name]))
+                raise ResultError(
+                    f"the weights {name!r} and those of the model differ in type: {kinds}", hint=COPY_AGAIN
+                )
         try:
             model.load_state_dict(first_scale_state(self.scales, self.state))
         except RuntimeError as error:
