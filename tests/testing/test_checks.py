@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from zoo.testing import (
     no_network,
     run_checks,
 )
-from zoo.testing.contract import check_gmac, check_gradients, name_of
+from zoo.testing.contract import check_gmac, check_gradients, check_options, name_of
 from zoo.testing.model_under_test import NetworkRefusedError
 
 
@@ -112,6 +112,31 @@ class UnreachedParameter(Sound):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 0.0 * self.last_bias[:, None, None]
+
+
+class WithBranch(Sound):
+    """A network with a branch of one channel that is combined with the input of the head."""
+
+    def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
+        super().__init__(in_channels, classes)
+        self.branch = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.conv(x)))
+        return self.head(self.combined(y, self.branch(y)))
+
+    def combined(self, y: Tensor, branch: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MutedBranch(WithBranch):
+    def combined(self, y: Tensor, branch: Tensor) -> Tensor:
+        return y + 0.0 * branch
+
+
+class SoftmaxOfOneChannel(WithBranch):
+    def combined(self, y: Tensor, branch: Tensor) -> Tensor:
+        return y * branch.softmax(dim=1)
 
 
 class InfiniteGradient(Sound):
@@ -340,6 +365,8 @@ def test_every_check_has_a_broken_model() -> None:
         (CountsItsCalls, "modes", "calls"),
         (UnusedParameter, "gradients", "head.unused"),
         (UnreachedParameter, "gradients", "last_bias"),
+        (MutedBranch, "gradients", "branch.weight, branch.bias;"),
+        (SoftmaxOfOneChannel, "gradients", "branch.weight, branch.bias;"),
         (CallsHome, "no_download", "localhost"),
         (WithGain, "options", "gain='two' raised ValueError: two is not implemented"),
         (WithoutHelp, "options", "does not describe gain"),
@@ -359,19 +386,50 @@ def test_a_channel_that_starts_dead_has_a_gradient() -> None:
     assert [result.status for result in results] == ["passed"]
 
 
-def test_a_gate_that_saturates_before_training_has_a_gradient() -> None:
-    class Gated(Sound):
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": Tensor.tanh,
+    "hardsigmoid": F.hardsigmoid,
+    "swish in place": lambda branch: branch.mul_(branch.sigmoid()).sigmoid(),
+    "softmax over positions": lambda branch: branch.flatten(1).softmax(dim=1).view_as(branch),
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES)
+def test_a_gate_that_saturates_before_training_has_a_gradient(gate: Callable[[Tensor], Tensor]) -> None:
+    class Gated(WithBranch):
         def __init__(self, in_channels: int = 7, classes: int = 2) -> None:
             super().__init__(in_channels, classes)
-            self.gate, self.gate_norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
-            self.gate.weight.data.fill_(1e6)
+            self.branch.weight.data.fill_(1e6)
 
-        def forward(self, x: Tensor) -> Tensor:
-            y = F.relu(self.norm(self.conv(x)) + 1)
-            return self.head(y * torch.sigmoid(self.gate_norm(self.gate(y))))
+        def combined(self, y: Tensor, branch: Tensor) -> Tensor:
+            return y * gate(branch)
 
-    results = run_checks(ModelUnderTest(SOUND, factory=Gated), [check_gradients])
-    assert [result.message for result in results if result.status == "failed"] == []
+    check_gradients(ModelUnderTest(SOUND, factory=Gated))
+
+
+def test_a_bias_that_a_difference_cancels_needs_no_gradient() -> None:
+    class Differs(WithBranch):
+        def combined(self, y: Tensor, branch: Tensor) -> Tensor:
+            left, right = branch.chunk(2, dim=3)
+            return y * (left - right).mean(dim=(1, 2, 3), keepdim=True)
+
+    check_gradients(ModelUnderTest(SOUND, factory=Differs))
+
+
+def test_a_constructor_that_computes_with_values_passes_the_check_of_options() -> None:
+    class Measures(WithGain):
+        """A network.
+
+        Args:
+            gain: scale of the logits.
+        """
+
+        def __init__(self, in_channels: int = 7, classes: int = 2, gain: Literal["one", "half"] = "one") -> None:
+            super().__init__(in_channels, classes)
+            self.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+
+    check_options(ModelUnderTest(SOUND, factory=Measures))
 
 
 def test_numbers_that_a_spec_leaves_out_are_skipped_not_passed() -> None:

@@ -120,8 +120,9 @@ def check_gradients(model: ModelUnderTest) -> None:
 
     In training, a bias before batch normalisation has no gradient except rounding errors, so this is tested in eval
     mode. Parameters that start at zero are changed first, because a zero gate hides the layers behind it. A ReLU behind
-    a single channel stops the gradient for half of all random weights, so every ReLU is leaky here. Batch normalisation
-    uses the statistics of the images, because a sigmoid saturates if activations grow from layer to layer.
+    a single channel stops the gradient for half of all random weights, and large activations saturate a sigmoid or the
+    softmax of an attention, so the check replaces these functions. A bias needs no gradient if the weight of its layer
+    has one: the layer is used, but a constant has no effect behind it, as before a normalisation.
     """
     _require_training(model)
     images, targets = model.images(), _targets(model)
@@ -140,24 +141,17 @@ def check_gradients(model: ModelUnderTest) -> None:
         for _, parameter in named:
             if not bool(parameter.any()):
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    _normalise_activations(network, images)
-    with _LeakyReLU():
+    with _Unsaturated():
         _backward(network, images, targets)
-    zero = [name for name, p in named if p.grad is None or not bool(p.grad.any())]
+    reached = {name for name, p in named if p.grad is not None and bool(p.grad.any())}
+    zero = [name for name, _ in named if name not in reached and _weight_of(name) not in reached]
     require(not zero, f"the gradient is zero everywhere in {_few(zero)}", "use the parameter in forward, or remove it")
 
 
-def _normalise_activations(network: nn.Module, images: Tensor) -> None:
-    """Set the statistics of every batch normalisation to those of these images, and leave the network in eval mode."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 1.0
-    with torch.no_grad(), _LeakyReLU():
-        network.train()(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    network.eval()
+def _weight_of(name: str) -> str:
+    """Return the name of the weight of the layer whose bias has this name; empty for other parameters."""
+    layer, _, parameter = name.rpartition(".")
+    return f"{layer}.weight" if parameter == "bias" else ""
 
 
 def check_batch_of_one(model: ModelUnderTest) -> None:
@@ -410,10 +404,18 @@ def check_options(model: ModelUnderTest) -> None:
         for choice in option.choices:
             chosen: dict[str, Any] = {option.name: choice}
             try:
-                with torch.device("meta"):
-                    model.create(**chosen)
+                _create_cheaply(model, chosen)
             except Exception as error:
                 raise CheckFailedError(f"{option.name}={choice!r} raised {one_line(error)}") from error
+
+
+def _create_cheaply(model: ModelUnderTest, options: Mapping[str, Any]) -> None:
+    """Create the model without memory for its weights, or with them if its constructor computes with values."""
+    try:
+        with torch.device("meta"):
+            model.create(**options)
+    except Exception:
+        model.create(**options)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -666,8 +668,20 @@ def _propagate(loss: Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-class _LeakyReLU(TorchFunctionMode):
-    """Replaces every ReLU with a leaky ReLU inside the ``with`` block."""
+_RELU = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+_SATURATING = (
+    *(F.sigmoid, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.hardsigmoid),
+    *(F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
+    *(F.softmax, torch.softmax, Tensor.softmax),
+)
+
+
+class _Unsaturated(TorchFunctionMode):
+    """Replaces functions that can stop a gradient inside the ``with`` block.
+
+    A ReLU becomes a leaky ReLU. The input of a sigmoid, tanh or softmax is compressed, so that large values still
+    have a gradient.
+    """
 
     def __torch_function__(
         self,
@@ -676,8 +690,11 @@ class _LeakyReLU(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if function in (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_):
+        if function in _RELU:
             return F.leaky_relu(args[0], 0.1)
+        if function in _SATURATING:
+            # The copy keeps its value if the model changes the input in place, as x.mul_(x.sigmoid()) does.
+            args = (args[0].clone().asinh().asinh(), *args[1:])
         return function(*args, **(kwargs or {}))
 
 
