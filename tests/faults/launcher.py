@@ -14,6 +14,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -125,6 +126,8 @@ def run(task: dict[str, Any], faults: Faults) -> None:
     fault = faults.fault
     if fault.get("kind") == "clock":
         jump(fault["seconds"])
+    if fault.get("kind") == "limit":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault["bytes"], fault["bytes"]))
     code = 99
     try:
         if "fuzz" in task:

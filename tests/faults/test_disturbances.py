@@ -1,4 +1,4 @@
-"""Full and read-only disks, folders that vanish, Ctrl-C, two runs at once, a clock that jumps."""
+"""Full and read-only disks, limited files, folders that vanish, Ctrl-C, two runs at once, a clock that jumps."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ def test_a_disturbed_command_says_so_and_the_next_one_completes_it(zoo: Zoo, kin
         assert done.code in (1, 2), done.errors
         assert "error" in done.errors
     assert done.orphans == []
+    assert_nothing_half_written(name, folder, files)
+    finish(zoo, name, folder, files)
+
+
+@pytest.mark.parametrize("seed", range(5 if NIGHTLY else 1))
+@pytest.mark.parametrize("name", COMMANDS if NIGHTLY else ["polygons", "stack"])
+def test_a_file_that_cannot_grow_is_no_result(zoo: Zoo, name: str, seed: int) -> None:
+    """GDAL and SQLite write in C, where the other faults do not reach."""
+    _, files = zoo.undisturbed(name)
+    folder = zoo.new_folder()
+    limit = int(max(map(len, files.values())) * random.Random(f"{name} {seed}").uniform(0, 0.9))
+    done = zoo.run(name, folder, kind="limit", bytes=limit)
+    assert done.code in (1, 2), (limit, done.errors)
+    assert "cannot write here" in done.errors
     assert_nothing_half_written(name, folder, files)
     finish(zoo, name, folder, files)
 

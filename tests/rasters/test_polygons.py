@@ -230,3 +230,15 @@ def test_what_is_no_polygon_file_is_refused(tmp_path, monkeypatch):
     ):
         with pytest.raises(ConfigError):
             PolygonOptions(**wrong)
+
+
+def test_the_same_polygons_give_the_same_bytes(tmp_path, monkeypatch):
+    write(tmp_path / "a.gpkg", field())
+    monkeypatch.setattr("zoo.rasters.polygons.GEOPACKAGE_DATE", "2001-01-01T00:00:00.000Z")
+    write(tmp_path / "b.gpkg", field())
+    monkeypatch.undo()
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other" / "a.gpkg", field())
+    assert (tmp_path / "a.gpkg").read_bytes() == (tmp_path / "other" / "a.gpkg").read_bytes()
+    assert b"2001-01-01" in (tmp_path / "b.gpkg").read_bytes()
+    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None

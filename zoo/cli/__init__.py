@@ -120,6 +120,12 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             _complain("the name of a file is too long for this system", "Give a shorter name")
             return EXIT_BAD_INPUT
+        if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+            _complain(
+                "no folder for temporary files can be written to: the disk is full or read-only",
+                "Free some space, or name a folder with the environment variable TMPDIR",
+            )
+            return EXIT_BAD_INPUT
         if isinstance(error, SystemExit) and not _passed_through_zoo(error):
             raise  # a plugin's command may exit with any code
         if os.environ.get("ZOO_TRACEBACK"):

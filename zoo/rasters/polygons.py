@@ -213,6 +213,9 @@ def _polygon_frame(
 
 GEOPACKAGE, GEOPARQUET = (".gpkg",), (".parquet", ".geoparquet")
 
+GEOPACKAGE_DATE = "1980-01-01T00:00:00.000Z"
+"""Date of change in every GeoPackage, so that the same command writes the same bytes."""
+
 _OF_PYOGRIO = (DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
@@ -291,15 +294,20 @@ class FeatureWriter(Closable):
         move_into_place(self._work, self.path)
 
     def _to_geopackage(self, polygons: geopandas.GeoDataFrame) -> None:
-        pyogrio.write_dataframe(
-            polygons,
-            self._work,
-            layer=self.path.stem,
-            driver="GPKG",
-            geometry_type=self._geometry,
-            append=self._started,
-            layer_metadata=None if self._started else self._metadata,
-        )
+        before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": GEOPACKAGE_DATE})
+        try:
+            pyogrio.write_dataframe(
+                polygons,
+                self._work,
+                layer=self.path.stem,
+                driver="GPKG",
+                geometry_type=self._geometry,
+                append=self._started,
+                layer_metadata=None if self._started else self._metadata,
+            )
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
 
     def _to_geoparquet(self, polygons: geopandas.GeoDataFrame) -> None:
         from pyarrow import parquet
