@@ -137,5 +137,6 @@ def test_ctrl_c_leaves_nothing(small: tuple[Path, Path], tmp_path: Path) -> None
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, errors
-    assert "interrupted" in errors
+    assert errors.endswith("\ninterrupted\n")
+    assert not errors.endswith("\n\n\ninterrupted\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slides.gpkg", "stack.tif"]

@@ -106,7 +106,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\ninterrupted", err=True)
+        click.echo("interrupted", err=True)  # click has ended the line
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe (head, less) has closed it; Python would report this again when it closes stdout.
