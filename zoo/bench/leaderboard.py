@@ -21,7 +21,7 @@ from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
 from zoo.evaluation.columns import UNDEFINED, Column, FigureInputs, Value, best_batch, figure_columns
-from zoo.evaluation.comparison import LEVEL, Metric, Resampling, adjusted_p_values, format_p, letters
+from zoo.evaluation.comparison import LEVEL, MOST_LETTERS, Metric, Resampling, adjusted_p_values, format_p, letters
 from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
@@ -352,7 +352,10 @@ class Leaderboard:
         """Notes on how figures were averaged, on intervals and groups, and on the source of the paper's figures."""
         leaks, audit = audit_note(self.results)
         paper = self.paper_note if any(row.paper for row in self.rows) else ""
-        return [text for text in (describe_draws(self.results), paper, "" if leaks else audit) if text]
+        draws = describe_draws(self.results)
+        if any(row.intervals for row in self.rows) and not any(row.group for row in self.rows):
+            draws += f" No groups are shown, because more than {MOST_LETTERS} letters would be necessary."
+        return [text for text in (draws, paper, "" if leaks else audit) if text]
 
     @property
     def paper_note(self) -> str:

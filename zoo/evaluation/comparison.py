@@ -27,6 +27,8 @@ CELLS_AT_ONCE = 2**22
 MOST_CELLS = 2**29
 """Maximum number of weights, two bytes each: with more than 268,000 images there are fewer replicates."""
 FEWEST_REPLICATES = 200
+MOST_LETTERS = 100
+"""Maximum number of letters for models that do not differ; a table with more is unreadable [O]."""
 
 Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
 
@@ -210,7 +212,8 @@ def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dic
         differ: whether a pair differs, in either order; a missing pair does not differ.
 
     Returns:
-        Letters by name, such as ``ab``.
+        Letters by name, such as ``ab``; empty if more than :data:`MOST_LETTERS` letters are necessary. Their number can
+        grow exponentially with the number of names.
     """
     # A column is the set of the names that share a letter, with one bit for each name.
     columns = [(1 << len(names)) - 1] if names else []
@@ -224,6 +227,8 @@ def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dic
         for half in sorted(halves, key=int.bit_count, reverse=True):
             if not any(half & column == half for column in columns):
                 columns.append(half)
+        if len(columns) > MOST_LETTERS:
+            return {}
     members = sorted([place for place in range(len(names)) if column >> place & 1] for column in columns)
     found = [""] * len(names)
     for number, places in enumerate(members):
