@@ -167,9 +167,7 @@ class Sen12Landslides(StoredPatchDataset):
     ) -> None:
         self._begin(root, split, transforms, progress)
         if not 0 <= max_cloud <= 1:
-            raise ConfigError(
-                f"{max_cloud} is not a share from 0 to 1 from 0 to 1", where="option max_cloud", hint="Give 0 to 1"
-            )
+            raise ConfigError(f"{max_cloud} is not a share", where="option max_cloud", hint="Give a number from 0 to 1")
         self.sensor, self.dates, self.clouds, self.max_cloud = sensor, dates, clouds, float(max_cloud)
         self._names = _band_names(sensor, bands)
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}

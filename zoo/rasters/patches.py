@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from zoo.errors import ConfigError, DataError
+from zoo.physics.bands import Band
+from zoo.physics.slope import hillshade
 from zoo.rasters.ground import window_bounds
 from zoo.rasters.inventory import Inventory, read_inventory
+from zoo.rasters.map_frame import reduced, stretch
 from zoo.rasters.patch_files import (
     COLUMNS,
     IGNORE,
@@ -31,12 +41,16 @@ from zoo.rasters.patch_files import (
     open_scenes,
     whole_folder,
 )
-from zoo.rasters.patch_overview import ScenePicture, draw_overview
 from zoo.rasters.reading import small_cache
 from zoo.rasters.stacks import Stack
 from zoo.schema import to_plain, write_json
 
 SELECTIONS: tuple[str, ...] = ("all", "positives", "sampled")
+
+PICTURE_PIXELS = 900
+"""Length of the longer side of a panel of the overview in pixels."""
+PATCH_COLOURS = {"with a landslide": "#f3a712", "without": "#5b8dd9", "too empty": "#9aa0a6"}
+LANDSLIDE_COLOUR, UNCERTAIN_COLOUR = "#e4002b", "#a63ad6"
 
 Progress = Callable[[str, int, int], None]
 
@@ -89,7 +103,7 @@ class PatchOptions:
             raise ConfigError(f"unknown selection {self.select!r}", hint=f"Choose from {', '.join(SELECTIONS)}")
         if not 0 <= self.min_valid <= 1:
             raise ConfigError(
-                f"{self.min_valid} is not a share from 0 to 1 from 0 to 1", where="option min_valid", hint="From 0 to 1"
+                f"{self.min_valid} is not a share", where="option min_valid", hint="Give a number from 0 to 1"
             )
         if not (self.negatives >= 0 and np.isfinite(self.negatives)):
             raise ConfigError(
@@ -389,3 +403,121 @@ class _Cut:
         self._valid += round(patch.valid_share * self.options.size**2)
         self._mask_pixels += patch.landslide_pixels
         return self.files.write(patch)
+
+
+@dataclass(frozen=True)
+class ScenePicture:
+    """The content of one panel.
+
+    Attributes:
+        scene: the scene.
+        inventory: its landslides.
+        grid: its patches.
+        kept: position of each written patch, and whether it contains a landslide.
+        too_empty: positions excluded because too few of their pixels are valid.
+    """
+
+    scene: PatchScene
+    inventory: Inventory
+    grid: PatchGrid
+    kept: Mapping[tuple[int, int], bool]
+    too_empty: Sequence[tuple[int, int]]
+
+
+def draw_overview(scenes: Sequence[ScenePicture], path: Path) -> None:
+    """Write the picture as PNG: a hillshade if there is a DEM, else the first band, overlaid with outlines.
+
+    Args:
+        scenes: one panel per scene, four in a row.
+        path: the PNG file.
+
+    Raises:
+        DataError: if a stack cannot be read again.
+    """
+    across = min(4, len(scenes))
+    down = math.ceil(len(scenes) / across)
+    tallest = max(picture.grid.rows / picture.grid.columns for picture in scenes)
+    width = 9.0 if across == 1 else 5.0
+    figure = Figure(
+        figsize=(width * across, down * min(1.6 * width, max(4.0, width * tallest)) + 0.9), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel in panels[len(scenes) :]:
+        panel.set_axis_off()
+    for panel, scene in zip(panels, scenes, strict=False):
+        _draw_scene(panel, scene)
+    handles = [Line2D([], [], color=colour, lw=2, label=f"patch {name}") for name, colour in PATCH_COLOURS.items()]
+    handles.append(Line2D([], [], color=LANDSLIDE_COLOUR, lw=2, label="landslide"))
+    if not all(picture.inventory.known.all() for picture in scenes):
+        handles.append(Line2D([], [], color=UNCERTAIN_COLOUR, lw=2, label="landslide with uncertain date, ignored"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=9, frameon=False)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def _draw_scene(panel: Axes, drawn: ScenePicture) -> None:
+    with Stack(drawn.scene.path) as stack:
+        left, bottom, right, top = window_bounds(stack.transform, stack.shape)
+        transform = stack.transform
+        picture, step, label = _background(stack)
+    # The last squares of the reduced picture extend beyond the raster.
+    extent = (left, left + picture.shape[1] * step * transform.a, top + picture.shape[0] * step * transform.e, top)
+    panel.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    places = {
+        "too empty": drawn.too_empty,
+        "without": [place for place, positive in drawn.kept.items() if not positive],
+        "with a landslide": [place for place, positive in drawn.kept.items() if positive],
+    }
+    for name, chosen in places.items():
+        squares = [_square(transform, drawn.grid, place) for place in chosen]
+        panel.add_collection(
+            PolyCollection(
+                squares,
+                facecolors="none",
+                edgecolors=PATCH_COLOURS[name],
+                linewidths=1.4 if len(drawn.grid) < 400 else 0.5,
+                linestyles=":" if name == "too empty" else "-",
+            )
+        )
+    for known, colour in ((False, UNCERTAIN_COLOUR), (True, LANDSLIDE_COLOUR)):
+        parts = shapely.get_parts(drawn.inventory.shapes[drawn.inventory.known == known])
+        # Vertices finer than a pixel of the picture are invisible, and a national inventory has millions.
+        parts = shapely.simplify(parts, (right - left) / (2 * PICTURE_PIXELS))
+        rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(parts) if ring is not None]
+        panel.add_collection(PolyCollection(rings, facecolors=colour, edgecolors=colour, linewidths=0.4, alpha=0.8))
+    last = drawn.grid.window(drawn.grid.rows - 1, drawn.grid.columns - 1)
+    outer = _square(transform, drawn.grid, (drawn.grid.rows - 1, drawn.grid.columns - 1))
+    xs, ys = [left, right, *outer[:, 0]], [bottom, top, *outer[:, 1]]
+    margin = 0.01 * max(max(xs) - min(xs), max(ys) - min(ys), abs(transform.a) * last.width)
+    panel.set_xlim(min(xs) - margin, max(xs) + margin)
+    panel.set_ylim(min(ys) - margin, max(ys) + margin)
+    positives = sum(drawn.kept.values())
+    phase = f"{drawn.scene.phase}-event" + (f", {drawn.scene.date}" if drawn.scene.date else "")
+    panel.set_title(
+        f"{drawn.scene.name} ({phase}): {len(drawn.kept)} patches, {positives} with a landslide", fontsize=10
+    )
+    panel.set_xlabel(f"{label}; {drawn.scene.crs}", fontsize=8)
+    panel.tick_params(labelsize=7)
+    panel.ticklabel_format(useOffset=False, style="plain")
+
+
+def _square(transform: Affine, grid: PatchGrid, place: tuple[int, int]) -> NDArray[np.float64]:
+    top, left = place[0] * grid.stride, place[1] * grid.stride
+    corners = ((left, top), (left + grid.size, top), (left + grid.size, top + grid.size), (left, top + grid.size))
+    return np.array([transform * corner for corner in corners])
+
+
+def _background(stack: Stack) -> tuple[NDArray[np.float32], int, str]:
+    """Return a grey picture of a stack in 0..1, the side of its squares in pixels, and its caption."""
+    names = [band.name.casefold() for band in stack.bands]
+    band = names.index("dem") if "dem" in names else 0
+    values, step = reduced(stack.shape, lambda window: stack.read(window, [band]), PICTURE_PIXELS, "mean")
+    values[~np.isfinite(values)] = np.nan
+    if "dem" in names and stack.pixel_size is not None and min(values.shape[1:]) >= 2:
+        # White where the elevation is unknown.
+        return np.nan_to_num(hillshade(values[0], stack.pixel_size * step), nan=1.0), step, "hillshade of the DEM"
+    return stretch(values)[..., 0], step, _caption(stack.bands[band])
+
+
+def _caption(band: Band) -> str:
+    return band.name if band.unit in ("1", "unknown") else f"{band.name} [{band.unit}]"
