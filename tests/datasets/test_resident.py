@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from zoo.datasets.augmentation import DeviceAugmentation, TrainingAugmentation
 from zoo.datasets.base import IGNORE
-from zoo.datasets.datamodule import PatchDataModule
+from zoo.datasets.datamodule import PatchDataModule, fits_on_device
 from zoo.datasets.folder import Folder
-from zoo.datasets.resident import fits
 
 CPU = torch.device("cpu")
 
@@ -107,7 +106,7 @@ def test_lightning_trains_on_them(splits):
 
 
 def test_only_a_gpu_keeps_patches_by_itself(splits):
-    assert not fits(splits["train"], CPU)
+    assert not fits_on_device(splits["train"], CPU)
     assert PatchDataModule(**splits)._on_device is False
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.datasets.augmentation import DeviceAugmentation, TrainingAugmentation
 from zoo.datasets.base import PatchDataset, Sample
-from zoo.datasets.resident import DeviceBatches, ResidentPatches, fits
 from zoo.datasets.statistics import Statistics, compute_statistics
 from zoo.errors import ConfigError
 
+MAX_MEMORY_SHARE = 0.5
+"""Maximum share of a GPU's free memory for a split; the rest is for the model and its activations [O]."""
 
-class Draws(Sampler[tuple[int, int]]):
+Key = tuple[int, int]
+"""Number of the draw and index of the patch."""
+
+
+class Draws(Sampler[Key]):
     """Endless shuffle, without replacement within each pass over the patches, cut into epochs.
 
     Draw d gives patch p_k[d mod n], where p_k is the permutation of pass k = d div n. With ``weights``, p_k is instead
@@ -46,7 +53,7 @@ class Draws(Sampler[tuple[int, int]]):
         """Return the number of draws in one iteration."""
         return self.draws
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         """Yield (number of the draw, index of the patch)."""
         first = self.start
         self.start += self.draws
@@ -86,10 +93,10 @@ class GroupDraws(Draws):
         super().__init__(len(groups), draws, seed, start)
         self.batch_size = batch_size
         self.members = [np.flatnonzero(np.array(groups) == name) for name in sorted(set(groups))]
-        weights = np.array([float(len(one)) ** (1 - balance) for one in self.members])
+        weights = np.array([float(len(indices)) ** (1 - balance) for indices in self.members])
         self.probabilities = weights / weights.sum()
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         """Yield (number of the draw, index of the patch)."""
         first = self.start
         self.start += self.draws
@@ -100,17 +107,142 @@ class GroupDraws(Draws):
             yield from zip(range(batch * self.batch_size, (batch + 1) * self.batch_size), chosen.tolist(), strict=True)
 
 
-class _Drawn(Dataset[Sample]):
+class _AugmentedDraws(Dataset[Sample]):
     """Data set indexed by (draw, index) and augmented according to the number of the draw."""
 
     def __init__(self, dataset: PatchDataset, augmentation: TrainingAugmentation | None) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: Key) -> Sample:
         draw, index = key
         sample = self.dataset[index]
         return sample if self.augmentation is None else self.augmentation(sample, draw)
+
+
+@dataclass(frozen=True)
+class ResidentPatches:
+    """Patches of a split in the memory of one device.
+
+    Attributes:
+        images: float32 (N, C, H, W), in the units of the bands, NaN where missing.
+        masks: uint8 (N, H, W) on the same device.
+        classes: copy of the masks in host memory.
+    """
+
+    images: Tensor
+    masks: Tensor
+    classes: NDArray[np.uint8]
+
+    @classmethod
+    def load(cls, dataset: PatchDataset, device: torch.device) -> ResidentPatches:
+        """Copy a split to ``device``, patch by patch."""
+        image, mask = dataset.read(0)
+        images = torch.empty((len(dataset), *image.shape), dtype=torch.float32, device=device)
+        classes = np.empty((len(dataset), *mask.shape), dtype=np.uint8)
+        for index in range(len(dataset)):
+            image, mask = dataset.read(index)
+            images[index] = torch.from_numpy(image)
+            classes[index] = mask
+        return cls(images, torch.from_numpy(classes).to(device), classes)
+
+
+def fits_on_device(dataset: PatchDataset, device: torch.device) -> bool:
+    """Return whether a split can be kept on ``device``: a GPU with enough free memory, and no transforms to apply."""
+    if device.type != "cuda" or dataset.transforms is not None or not len(dataset):
+        return False
+    image, mask = dataset.read(0)
+    free, _ = torch.cuda.mem_get_info(device)
+    return len(dataset) * (image.nbytes + mask.size) <= MAX_MEMORY_SHARE * free
+
+
+class DeviceBatches(Iterable[Sample]):
+    """Batches on a device, from patches that are kept there or come from a data loader; both give the same batches.
+
+    Args:
+        dataset: the split.
+        device: device of the batches.
+        batch_size: number of samples in a batch; the last batch may be smaller.
+        draws: yields (number of the draw, index of the patch), from the start at each iteration; None for every patch
+            in order.
+        length: number of samples in one iteration; None for the number of patches.
+        augmentation: augmentation of each patch; None for none.
+        resident: the split on the device; None to read patches on demand.
+        num_workers: number of processes that read patches that are not resident.
+    """
+
+    def __init__(
+        self,
+        dataset: PatchDataset,
+        device: torch.device,
+        batch_size: int,
+        *,
+        draws: Iterable[Key] | None = None,
+        length: int | None = None,
+        augmentation: DeviceAugmentation | None = None,
+        resident: ResidentPatches | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.device = device
+        self.batch_size = batch_size
+        self.draws = draws
+        self.samples = len(dataset) if length is None else length
+        self.augmentation = augmentation
+        self.resident = resident
+        self.num_workers = num_workers
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-self.samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield ``{"image": float32 (B, C, H, W), "mask": int64 (B, H, W)}`` on the device."""
+        keys = enumerate(range(len(self.dataset))) if self.draws is None else iter(self.draws)
+        source = self._stream(keys) if self.resident is None else _resident_samples(self.resident, keys)
+        images: list[Tensor] = []
+        masks: list[Tensor] = []
+        for draw, image, mask, classes in source:
+            if self.augmentation is not None:
+                image, mask = self.augmentation(image, mask, classes, draw)
+            images.append(image)
+            masks.append(mask)
+            if len(images) == self.batch_size:
+                yield {"image": torch.stack(images), "mask": torch.stack(masks).long()}
+                images, masks = [], []
+        if images:
+            yield {"image": torch.stack(images), "mask": torch.stack(masks).long()}
+
+    def _stream(self, keys: Iterator[Key]) -> Iterator[tuple[int, Tensor, Tensor, NDArray[np.uint8]]]:
+        loader = DataLoader(
+            _NumberedDraws(self.dataset),
+            batch_size=None,
+            sampler=keys,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for sample in loader:
+            mask = sample["mask"].to(torch.uint8)
+            image = sample["image"].to(self.device, non_blocking=True)
+            yield sample["draw"], image, mask.to(self.device, non_blocking=True), mask.numpy()
+
+
+class _NumberedDraws(Dataset[Sample]):
+    """Samples with the number of their draw, which seeds the augmentation."""
+
+    def __init__(self, dataset: PatchDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> Sample:
+        draw, index = key
+        return {**self.dataset[index], "draw": draw}
+
+
+def _resident_samples(
+    patches: ResidentPatches, keys: Iterator[Key]
+) -> Iterator[tuple[int, Tensor, Tensor, NDArray[np.uint8]]]:
+    for draw, index in keys:
+        yield draw, patches.images[index], patches.masks[index], patches.classes[index]
 
 
 class PatchDataModule(LightningDataModule):
@@ -174,7 +306,7 @@ class PatchDataModule(LightningDataModule):
         group_batches: bool = False,
     ) -> None:
         super().__init__()
-        for option, value, least in (
+        for option, value, minimum in (
             ("batch_size", batch_size, 1),
             ("steps", steps, 1),
             ("eval_batch_size", eval_batch_size, 1),
@@ -182,8 +314,8 @@ class PatchDataModule(LightningDataModule):
             ("first_step", first_step, 0),
             ("accumulate", accumulate, 1),
         ):
-            if value is not None and value < least:
-                raise ConfigError(f"{option} must be at least {least}, not {value}", where=f"option {option}")
+            if value is not None and value < minimum:
+                raise ConfigError(f"{option} must be at least {minimum}, not {value}", where=f"option {option}")
         if batch_size % accumulate:
             raise ConfigError(
                 f"a batch of {batch_size} patches cannot be cut into {accumulate} equal parts",
@@ -239,7 +371,7 @@ class PatchDataModule(LightningDataModule):
         if self._on_device:
             augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
             return self._device_batches("train", train, part, draws, augmentation)
-        return self._loader(_Drawn(train, self.augmentation), part, draws)
+        return self._loader(_AugmentedDraws(train, self.augmentation), part, draws)
 
     def val_dataloader(self) -> Iterable[Sample]:
         """Return a loader of every validation patch once, whole."""
@@ -269,9 +401,9 @@ class PatchDataModule(LightningDataModule):
         draws: Draws | None = None,
         augmentation: DeviceAugmentation | None = None,
     ) -> DeviceBatches:
-        kept = self._resident.get(name)
-        if kept is None and (fits(dataset, self.device) if self.resident is None else self.resident):
-            kept = self._resident[name] = ResidentPatches.load(dataset, self.device)
+        resident = self._resident.get(name)
+        if resident is None and (fits_on_device(dataset, self.device) if self.resident is None else self.resident):
+            resident = self._resident[name] = ResidentPatches.load(dataset, self.device)
         return DeviceBatches(
             dataset,
             self.device,
@@ -279,13 +411,11 @@ class PatchDataModule(LightningDataModule):
             draws=draws,
             length=None if draws is None else len(draws),
             augmentation=augmentation,
-            resident=kept,
+            resident=resident,
             num_workers=self.num_workers,
         )
 
-    def _loader(
-        self, dataset: Dataset[Sample], batch_size: int, sampler: Sampler[tuple[int, int]] | None
-    ) -> DataLoader[Sample]:
+    def _loader(self, dataset: Dataset[Sample], batch_size: int, sampler: Sampler[Key] | None) -> DataLoader[Sample]:
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers)
 
 
@@ -298,9 +428,11 @@ def _balanced(groups: Sequence[str], balance: float) -> NDArray[np.float64]:
 def _check_split(name: str, dataset: PatchDataset, train: PatchDataset) -> None:
     if dataset.split != name:
         raise ConfigError(f"the {dataset.split} split was passed as {name}", where="PatchDataModule")
-    ours, theirs = (tuple(band.name for band in one.bands) for one in (dataset, train))
-    if ours != theirs:
-        raise ConfigError(f"the bands of {name} are {', '.join(ours)}, but those of train are {', '.join(theirs)}")
+    names, train_names = (tuple(band.name for band in split.bands) for split in (dataset, train))
+    if names != train_names:
+        raise ConfigError(
+            f"the bands of {name} are {', '.join(names)}, but those of train are {', '.join(train_names)}"
+        )
     if dataset.class_names != train.class_names:
         raise ConfigError(
             f"the classes of {name} are {dataset.class_names}, but those of train are {train.class_names}"
