@@ -28,7 +28,7 @@ from typing import Any
 PRELOAD = (
     *("zoo.cli.bench", "zoo.cli.train", "zoo.cli.map", "zoo.cli.risk", "zoo.cli.risk.map", "zoo.cli.stack"),
     *("zoo.cli.patches", "zoo.bench.trial", "zoo.bench.plan", "zoo.mapping", "zoo.mapping.pipeline"),
-    *("zoo.mapping.map_picture", "zoo.training.fit", "zoo.training.pictures", "zoo.api.train", "zoo.api.benchmark"),
+    *("zoo.mapping.pictures", "zoo.training.fit", "zoo.training.pictures", "zoo.api.train", "zoo.api.benchmark"),
     *("zoo.api.preparation", "zoo.rasters.patches", "zoo.rasters.polygons", "zoo.risk.mapping"),
     *("zoo.risk.pictures", "zoo.datasets.folder.folder_dataset", "zoo.models.unet", "lightning.pytorch"),
     *(

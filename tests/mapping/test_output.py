@@ -16,8 +16,8 @@ import zoo
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
 from zoo.errors import ConfigError, DataError
-from zoo.mapping.map_picture import find_peaks, read_ground
 from zoo.mapping.output import ProbabilityMap
+from zoo.mapping.pictures import find_peaks, read_ground
 from zoo.mapping.scene import Scene
 from zoo.physics.bands import Band
 
@@ -146,7 +146,7 @@ def test_peaks_keep_single_pixels_and_count_all(tmp_path):
         rows, columns = window.toslices()
         return values[rows, columns]
 
-    peaks = find_peaks(values.shape, read, 0.5, longest=50)
+    peaks = find_peaks(values.shape, read, 0.5, max_side=50)
     assert peaks.step == 7
     assert peaks.values.shape == (48, 36)
     assert (peaks.above, peaks.known) == (1, np.isfinite(values).sum())
@@ -161,17 +161,17 @@ def test_ground_is_relief_colours_or_the_first_band(write_scene):
     dem = (5.0 * y)[None].astype(np.float32)
     with Scene([write_scene(dem, "dem.tif", bands=(Band("DEM", "m"),))], [Band("DEM", "m")]) as scene:
         ground = read_ground(scene)
-        assert ground.words == "hillshade of the DEM"
+        assert ground.description == "hillshade of the DEM"
         # Falling to the north at 5 m in 10 m, the light at 45 degrees from the north-west.
         light = (0.5 + np.sqrt(2)) / (2 * np.sqrt(1.25))
         np.testing.assert_allclose(ground.picture, 0.35 + 0.65 * light, rtol=2e-3)
     image = rng.uniform(0, 1, (4, 60, 50)).astype(np.float32)
     bands = tuple(Band(name, "1") for name in ("blue", "green", "red", "nir"))
     with Scene([write_scene(image, "rgb.tif", bands=bands)], bands) as scene:
-        ground = read_ground(scene, longest=30)
-        assert (ground.words, ground.step, ground.picture.shape) == ("red, green, blue", 2, (30, 25, 3))
+        ground = read_ground(scene, max_side=30)
+        assert (ground.description, ground.step, ground.picture.shape) == ("red, green, blue", 2, (30, 25, 3))
     with Scene([write_scene(image[:2], "two.tif", bands=bands[:2])], bands[:2]) as scene:
-        assert read_ground(scene).words == "blue"
+        assert read_ground(scene).description == "blue"
 
 
 def test_other_rasters_are_not_opened_as_maps(tmp_path):

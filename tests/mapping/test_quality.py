@@ -15,7 +15,7 @@ import rasterio
 from tests.mapping.conftest import WriteScene, make_image
 from zoo.cli import run
 from zoo.evaluation.quality import MeasuredSplit
-from zoo.mapping import map_picture as drawing
+from zoo.mapping import pictures
 from zoo.training.bundle import Bundle
 
 
@@ -90,13 +90,13 @@ def test_every_output_of_a_demo_is_marked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     legends: list[str] = []
-    framed = drawing.framed_map
+    framed = pictures.framed_map
 
     def noted(*arguments: object, **given: object) -> object:
         legends.extend(one.get_label() for one in given["legend"])  # type: ignore[attr-defined]
         return framed(*arguments, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(drawing, "framed_map", noted)
+    monkeypatch.setattr(pictures, "framed_map", noted)
     folder = save(bundle, tmp_path / "demo", label="demo")
     slides, picture = tmp_path / "slides.gpkg", tmp_path / "map.png"
     values = np.median(Bundle.load(bundle).threshold)

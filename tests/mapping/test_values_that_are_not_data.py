@@ -22,7 +22,7 @@ from zoo.cli import run
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.files import locked
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
-from zoo.mapping.map_picture import COLOURS, scale_of, tinted, typical_colour
+from zoo.mapping.pictures import COLOURS, scale_of, tinted, typical_colour
 from zoo.mapping.probability import map_threshold
 from zoo.mapping.tiling import Reach
 from zoo.training.bundle import Bundle

@@ -480,7 +480,7 @@ class SceneExplanation:
 
     def figure(self) -> Figure:
         """Return the explanation as a figure: scene, probability, channels, ground, attention."""
-        from zoo.mapping.explanation_picture import draw_explanation
+        from zoo.mapping.pictures import draw_explanation
 
         return draw_explanation(self)
 

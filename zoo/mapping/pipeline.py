@@ -486,7 +486,7 @@ def make_products(
                 )
                 found = f"{report.polygons.polygons:,} polygons, {report.polygons.area / 1e6:,.3f} km²"
             if products.picture is not None:
-                from zoo.mapping.map_picture import map_picture
+                from zoo.mapping.pictures import map_picture
 
                 map_picture(probability, scene, products.picture, report.threshold, title=products.title, found=found)
                 report.picture = products.picture
