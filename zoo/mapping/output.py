@@ -17,6 +17,7 @@ from zoo.errors import ConfigError, DataError
 from zoo.evaluation.quality import NOT_MEASURED, PredictionSets, quality_line
 from zoo.files import Closable
 from zoo.jobs import ProgressCallback
+from zoo.mapping.domain_shift import TileDistances
 from zoo.mapping.journal import Journal
 from zoo.mapping.probability import (
     UINT8_NODATA,
@@ -30,7 +31,6 @@ from zoo.mapping.probability import (
 )
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import Plan, join
-from zoo.mapping.unlike import TileDistances
 from zoo.physics.bands import Band
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import Grid

@@ -25,6 +25,7 @@ from zoo.evaluation.quality import PredictionSets, quality_warnings, share_warni
 from zoo.files import check_output, locked, unwritable
 from zoo.jobs import ProgressCallback, StageCallback
 from zoo.mapping.clouds import Clouds
+from zoo.mapping.domain_shift import TileDistances, measure_domain_shift, measure_tiles
 from zoo.mapping.inference import (
     SPREAD_LAYERS,
     AreaMask,
@@ -43,7 +44,6 @@ from zoo.mapping.output import MapReport, ProbabilityMap, check_ensemble, map_po
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach
-from zoo.mapping.unlike import TileDistances, measure_tiles
 from zoo.rasters.cog import check_geotiff_name, check_room
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
@@ -54,7 +54,6 @@ from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated
-from zoo.training.unlikeness import measure_unlikeness
 
 ROOM = 3.8
 """Disk space, as a multiple of the map's bytes: its blocks, a working file with overviews, and the finished file."""
@@ -248,7 +247,7 @@ def map_bundle(
             threshold = _threshold(members, request, temperatures)
             classes = _classes(request, threshold)
         else:
-            warnings += _unlike(bundle, scene, clouds, device, progress)
+            warnings += _shift_warnings(bundle, scene, clouds, device, progress)
         _notify_all(warn, warnings)
         # Measured with the original bundle, because an adapted one holds statistics of this scene.
         unlike = None if request.unlike_out is None else measure_tiles(bundle, scene, clouds, device, progress)
@@ -809,7 +808,7 @@ def adapt_to_scene(
         return adapt(bundle, windows, scales=scales, device=device, target=target, progress=progress)
 
 
-def _unlike(
+def _shift_warnings(
     bundle: Bundle, scene: Scene, clouds: Clouds, device: torch.device, progress: StageCallback | None
 ) -> list[str]:
     """Return a warning if the scene is unlike the training data; none if it is not, or has no data."""
@@ -821,10 +820,10 @@ def _unlike(
     try:
         with single_threaded_passes():
             sample = PatchSample.draw(windows, names, pixels=COMPARED * SIDE * SIDE, seed=0)
-            found = measure_unlikeness(bundle, sample, device)
+            found = measure_domain_shift(bundle, sample, device)
     except DataError:
         return []  # a map without valid pixels raises its own error
-    if not found.far:
+    if not found.is_large:
         return []
     advice = " Adapt the model to the scene: --adapt" if found.distance is not None else ""
     return [f"the scene is unlike the training data: {found.sentence()}. The map may be poor.{advice}"]

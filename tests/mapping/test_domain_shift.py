@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.training.bundles import make_bundle
+from zoo.mapping.domain_shift import BandShift, DomainShift, measure_domain_shift
 from zoo.training.adaptation import adapt
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor
-from zoo.training.unlikeness import BandShift, Unlikeness, measure_unlikeness
 
 
 def patches(seed: int, count: int = 24, shift: float = 0.0) -> torch.Tensor:
@@ -35,13 +35,13 @@ def trained(model: str = "unet", options: dict[str, object] | None = None) -> Bu
 
 def test_the_training_region_is_near_and_another_is_far() -> None:
     bundle = trained()
-    near = measure_unlikeness(bundle, sample(patches(1)))
-    far = measure_unlikeness(bundle, sample(patches(1, shift=2.0)))
+    near = measure_domain_shift(bundle, sample(patches(1)))
+    far = measure_domain_shift(bundle, sample(patches(1, shift=2.0)))
     assert near.distance is not None
     assert far.distance is not None
     assert near.distance < 0.2 < 0.4 < far.distance
-    assert not near.far
-    assert far.far
+    assert not near.is_large
+    assert far.is_large
     assert "NDVI" in far.sentence()
     assert f"{far.distance:.2f} standard deviations away" in far.sentence()
 
@@ -50,7 +50,7 @@ def test_the_bundle_is_unchanged_and_the_distance_is_that_of_adapting() -> None:
     bundle = trained()
     before = {name: tensor.clone() for name, tensor in bundle.state.items()}
     images = patches(2, shift=1.0)
-    found = measure_unlikeness(bundle, sample(images))
+    found = measure_domain_shift(bundle, sample(images))
     assert all(torch.equal(before[name], tensor) for name, tensor in bundle.state.items())
     adapted = adapt(bundle, [images]).adaptation
     assert adapted is not None
@@ -67,17 +67,17 @@ def test_the_model_is_created_outside_inference_mode(monkeypatch: pytest.MonkeyP
         return make(self)
 
     monkeypatch.setattr(Bundle, "predictor", predictor)
-    measure_unlikeness(bundle, sample(patches(1)))
+    measure_domain_shift(bundle, sample(patches(1)))
     assert modes == [False]
 
 
 def test_one_image_proves_nothing() -> None:
-    assert not measure_unlikeness(trained(), sample(patches(1, count=1, shift=2.0))).far
+    assert not measure_domain_shift(trained(), sample(patches(1, count=1, shift=2.0))).is_large
 
 
 def test_without_running_statistics_the_bands_decide() -> None:
     near, far = BandShift("NDVI", 0.3, 0.4, 0.25, 0.5), BandShift("slope", 70, 10, 20, 10)
-    assert not Unlikeness((near,), None, None).far
-    assert Unlikeness((near, far), None, None).far
-    assert Unlikeness((replace(near, std=2.0),), None, None).far
-    assert "slope 70 ± 10 here, 20 ± 10 there" in Unlikeness((near, far), None, None).sentence()
+    assert not DomainShift((near,), None, None).is_large
+    assert DomainShift((near, far), None, None).is_large
+    assert DomainShift((replace(near, std=2.0),), None, None).is_large
+    assert "slope 70 ± 10 here, 20 ± 10 there" in DomainShift((near, far), None, None).sentence()
