@@ -45,7 +45,7 @@ from zoo.training.fit import fit, seed_everything
 from zoo.training.recipes import JITTERS, FineTuning, Recipe, get_recipe
 
 LABELLED = (1, 5, 20, 100)
-LEAST_TESTED = 20
+MIN_TEST_PATCHES = 20
 """Patches of a scene that are kept for the test at least; a small scene gets fewer labelled patches."""
 ADAPTED_TO = 40
 """Images that the statistics are computed on at most: the adaptation takes longer than the training."""
@@ -130,7 +130,7 @@ class Scene:
             "parent plain": measure(self.parent, self.patches),
             "parent adapted": measure(adapted(self.parent, self.patches), self.patches),
         }
-        most = len(self.patches) - LEAST_TESTED
+        most = len(self.patches) - MIN_TEST_PATCHES
         self.numbers = sorted({min(number, most) for number in arguments.labelled})
         self.recipe = get_recipe("strong").changed(
             steps=arguments.steps,

@@ -26,7 +26,7 @@ PATIENCE_S = 300
 """Time limit in seconds for work that takes seconds; only a hang takes longer, also on a slow machine."""
 NIGHTLY = os.environ.get("ZOO_NIGHTLY") == "1"
 _PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-LONGEST_COMMAND_S = 3 * 3600 if NIGHTLY else 900
+COMMAND_TIMEOUT_S = 3 * 3600 if NIGHTLY else 900
 
 RAY_HEAD = {
     "num_cpus": 0,
@@ -137,7 +137,7 @@ class Environment:
             env={**inherited, "PATH": path, **environment},
             capture_output=True,
             text=True,
-            timeout=LONGEST_COMMAND_S,
+            timeout=COMMAND_TIMEOUT_S,
         )
 
 
@@ -148,7 +148,7 @@ def _run(arguments: tuple[object, ...], folder: Path, environment: dict[str, str
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=LONGEST_COMMAND_S,
+        timeout=COMMAND_TIMEOUT_S,
     )
 
 
@@ -188,7 +188,7 @@ class PreparedProcess:
             "environment": {**os.environ, **environment},
             "out": str(out),
             "error": str(error),
-            "seconds": LONGEST_COMMAND_S,
+            "seconds": COMMAND_TIMEOUT_S,
         }
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()

@@ -50,7 +50,7 @@ def file_name(text: str, also: str = "") -> str:
     return re.sub(rf"[^\w.{re.escape(also)}-]+", "-", text)
 
 
-WAIT_S = 0.2
+LOCK_RETRY_S = 0.2
 """Seconds between two attempts to take a lock that another process holds."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -453,7 +453,7 @@ def waiting_lock(path: str | os.PathLike[str], on_wait: Callable[[], None]) -> I
                 if not waited:
                     on_wait()
                 waited = True
-                time.sleep(WAIT_S)
+                time.sleep(LOCK_RETRY_S)
                 continue
             yield
             return

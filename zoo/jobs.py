@@ -56,7 +56,7 @@ Status = Literal["ok", "failed", "out-of-memory"]
 
 POLL_S = 1.0
 """Longest time in seconds that :meth:`Executor.poll` waits."""
-REACH_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 """Time limit in seconds for the head of a cluster to answer; Ray itself would try for minutes."""
 NODE_RETRIES = 3
 """Maximum number of reruns of a job whose cluster node died."""
@@ -589,7 +589,7 @@ def _reach(address: str) -> None:
             f"{address!r} is not the address of a cluster", where="--ray", hint=f"Write HOST:PORT. {_RAY_HINT}"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         reason = (error.strerror or str(error) or "no answer").lower()
         raise ConfigError(f"no answer from {address!r} ({reason})", where="--ray", hint=_RAY_HINT) from error

@@ -28,7 +28,7 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 LIMIT_BYTES = 256 * 2**20
 """Maximum size in bytes of a JSON file that is read; a result file of 10,000 patches has 8 MB."""
 
-MOST_KEYS = 1000
+MAX_KEYS = 1000
 """Maximum number of dictionary entries that are searched for the damaged one, to name its key."""
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
         for part in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", place):
             if part == "[...]":
                 entries = dict(holder)
-                for key in list(entries)[:MOST_KEYS]:
+                for key in list(entries)[:MAX_KEYS]:
                     holder.clear()
                     holder[key] = entries[key]
                     if _complaint(value, kind) == complaint:

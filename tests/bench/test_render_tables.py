@@ -15,7 +15,7 @@ from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 
 REPOSITORY = Path(__file__).parents[2]
-LARGEST_TRIAL = 250_000
+MAX_TRIAL_BYTES = 250_000
 MARKED = "Before.\n\n<!-- table: benchmarks/results/tiny -->\nold\n<!-- end of table -->\n\nAfter.\n"
 
 
@@ -44,7 +44,7 @@ def test_the_documents_of_this_repository_show_their_results(script: ModuleType)
 
 def test_committed_results_are_small() -> None:
     large = [
-        path for path in REPOSITORY.glob("benchmarks/results/*/trials/*.json") if path.stat().st_size > LARGEST_TRIAL
+        path for path in REPOSITORY.glob("benchmarks/results/*/trials/*.json") if path.stat().st_size > MAX_TRIAL_BYTES
     ]
     assert not large, f"too large: {large}; run: python benchmarks/render_tables.py --compact benchmarks/results/NAME"
 

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.conftest import PATIENCE_S
 from zoo.datasets.base import DataWarning, Patch
-from zoo.datasets.cache import _SETTLED_NS, digest_files, open_cache
+from zoo.datasets.cache import _RACY_NS, digest_files, open_cache
 from zoo.datasets.stored import Origin, StoredPatchDataset
 from zoo.errors import DataError
 from zoo.physics.bands import Band
@@ -66,7 +66,7 @@ def write(root: Path, count: int = 5, seed: int = 0) -> Path:
 def age(root: Path) -> None:
     """Make the files old enough to be trusted; only waiting changes the time of status."""
     del root
-    time.sleep(_SETTLED_NS / 1e9 + 0.1)
+    time.sleep(_RACY_NS / 1e9 + 0.1)
 
 
 def same(one, other) -> bool:
@@ -89,7 +89,7 @@ def test_patches_are_decoded_once_and_are_what_the_files_hold(tmp_path):
 
 
 def test_a_changed_file_is_never_served_stale(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.datasets.cache._SETTLED_NS", 0)
+    monkeypatch.setattr("zoo.datasets.cache._RACY_NS", 0)
     root = write(tmp_path / "data")
     path = root / "p2.npy"
     before = Arrays(root)
@@ -162,7 +162,7 @@ def test_digests_of_settled_files_are_remembered_and_those_of_fresh_ones_are_not
     monkeypatch.setattr("zoo.datasets.cache._sha256", lambda path: read.append(path) or "0" * 64)
     paths = sorted(root.iterdir())
     with monkeypatch.context() as patient:
-        patient.setattr("zoo.datasets.cache._SETTLED_NS", 3600 * 10**9)
+        patient.setattr("zoo.datasets.cache._RACY_NS", 3600 * 10**9)
         digest_files(paths)
         digest_files(paths)
     assert len(read) == 4
@@ -253,7 +253,7 @@ def test_any_numbers_come_back_bit_for_bit(tmp_path_factory, monkeypatch, images
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": [[1, 2, 3], "x"]}', "[" * 100_000, "9" * 5000])
 def test_damaged_digests_and_descriptions_are_ignored(tmp_path, monkeypatch, content):
-    monkeypatch.setattr("zoo.datasets.cache._SETTLED_NS", 0)
+    monkeypatch.setattr("zoo.datasets.cache._RACY_NS", 0)
     root = write(tmp_path / "data")
     before = Arrays(root).fingerprint()
     for kept in [*(tmp_path / "cache" / "digests").iterdir(), *(tmp_path / "cache" / "patches").glob("*/about.json")]:

@@ -95,7 +95,7 @@ def test_percentiles_of_more_pixels_than_are_sampled():
 
 
 def test_percentiles_of_a_band_with_few_valid_pixels(monkeypatch):
-    monkeypatch.setattr("zoo.physics.running.SAMPLED", 2)
+    monkeypatch.setattr("zoo.physics.running.MAX_SAMPLED_VALUES", 2)
     images = np.full((9, 1, 8, 8), np.nan)
     images[1:, 0, 3, 4] = 7
     band = compute_statistics(Memory(images)).bands[0]

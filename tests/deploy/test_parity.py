@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.deploy.parity import MAX_FLIPS_PPM, STRAY_SHARE, GateReport, Parity, compare_masks
+from zoo.deploy.parity import MAX_FLIPS_PPM, MAX_OUTLIER_SHARE, GateReport, Parity, compare_masks
 from zoo.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ class Stairs(nn.Module):
 def test_a_form_may_go_astray_as_often_as_rounding_leads_the_model() -> None:
     parity = Parity(Stairs(), torch.randn(2, 3, 100, 100, generator=torch.Generator().manual_seed(0)))
     rounded = parity.difference(Stairs(1 - 2**-22), "fp32")
-    assert STRAY_SHARE < rounded.strays < 5e-3
+    assert MAX_OUTLIER_SHARE < rounded.strays < 5e-3
     assert rounded.passed
     assert not parity.difference(Stairs(wrong=0.01), "fp32").passed
 
@@ -35,7 +35,7 @@ def test_a_form_may_go_astray_as_often_as_rounding_leads_the_model() -> None:
 def test_a_model_that_takes_rounding_well_is_held_to_it() -> None:
     layer = nn.Conv2d(3, 2, 1)
     parity = Parity(layer, torch.randn(2, 3, 20, 20))
-    assert parity.difference(layer, "fp32").allowed == STRAY_SHARE
+    assert parity.difference(layer, "fp32").allowed == MAX_OUTLIER_SHARE
 
 
 class Fixed(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zoo import machine
 from zoo.deploy import forms, optimize, parity, search, tuning_cache
 from zoo.deploy.forms import Candidate, TorchForm
-from zoo.deploy.search import CHOSEN
+from zoo.deploy.search import CHOSEN_FORM
 from zoo.errors import ModelError, UnknownNameError
 from zoo.schema import to_plain
 from zoo.training.predictor import Predictor, landslide_probability
@@ -63,7 +63,7 @@ def test_all_forms_are_measured_and_the_fastest_is_taken(trained: Trained) -> No
     measured = {trial.name: trial.seconds for trial in report.trials if trial.seconds is not None}
     assert {"unchanged", "ONNX Runtime, fp32", "OpenVINO, fp32"} <= set(measured)
     assert report.chosen == min(measured, key=lambda name: measured[name] or 0)
-    assert [trial.name for trial in report.trials if trial.verdict == CHOSEN] == [report.chosen]
+    assert [trial.name for trial in report.trials if trial.verdict == CHOSEN_FORM] == [report.chosen]
     assert report.folds["batch normalisations"] == 10
     for batch, height, width in ((2, 32, 32), (5, 32, 32), (1, 41, 64)):
         images = torch.randn(batch, 7, height, width)

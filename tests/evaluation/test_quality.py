@@ -9,7 +9,7 @@ from zoo.errors import ResultError
 from zoo.evaluation.counts import Counts
 from zoo.evaluation.histograms import LogitHistogram
 from zoo.evaluation.quality import (
-    MOST_GROUPS,
+    MAX_GROUPS,
     BlockCoverage,
     Calibration,
     MeasuredSplit,
@@ -66,7 +66,7 @@ def test_eight_events_are_drawn_whole_and_too_many_scenes_are_not_listed() -> No
     events = measure_split(counts(), [f"e{index % 8}" for index in range(40)], threshold=0.5)
     assert events[0].interval_unit == "event"
     assert len(events) == 9
-    names = [f"e{index % (MOST_GROUPS + 1)}" for index in range(42)]
+    names = [f"e{index % (MAX_GROUPS + 1)}" for index in range(42)]
     assert len(measure_split(counts(42), names, threshold=0.5)) == 1
 
 

@@ -17,7 +17,7 @@ from zoo.cli import run
 from zoo.deploy import optimize
 from zoo.errors import ConfigError
 from zoo.evaluation.quality import Calibration, MeasuredSplit, PredictionSets
-from zoo.mapping.pipeline import ROOM, predictor_digest
+from zoo.mapping.pipeline import DISK_FACTOR, predictor_digest
 from zoo.training.bundle import Adaptation, AdaptationSource, AdaptationTarget, Bundle
 from zoo.training.predictor import Predictor, calibrated
 
@@ -125,7 +125,7 @@ def test_neither_class_is_possible_where_the_sets_leave_a_gap(
     p = read(tmp_path / "p.tif")
     assert report.set_pixels["neither"] == ((p >= 0.3) & (p < 0.6)).sum() > 0
     assert report.set_pixels["both"] == 0
-    assert room == [ROOM * 100 * 90 * (4 + 1)], "four bytes of a pixel are its probability, one its set"
+    assert room == [DISK_FACTOR * 100 * 90 * (4 + 1)], "four bytes of a pixel are its probability, one its set"
 
 
 def test_what_was_not_fitted_is_refused(bundle: Path, fitted: Path, write_scene: WriteScene, tmp_path: Path) -> None:

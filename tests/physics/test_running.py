@@ -119,7 +119,7 @@ def test_a_nodata_value_too_large_for_float32_is_missing():
 
 
 def test_percentiles_of_a_sample_are_near_those_of_all(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("zoo.physics.running.SAMPLED", 5000)
+    monkeypatch.setattr("zoo.physics.running.MAX_SAMPLED_VALUES", 5000)
     rng = np.random.default_rng(0)
     values = rng.normal(size=(1, 100_000))
     moments = ChannelMoments((Band("x", "1"),), expected=values.size)

@@ -191,7 +191,7 @@ def test_feet_become_metres(tmp_path):
 
 
 def test_many_batches_are_one_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.rasters.polygons.BATCH", 2)
+    monkeypatch.setattr("zoo.rasters.polygons.WRITE_BATCH", 2)
     values = field(1)
     for name in ("a.gpkg", "a.parquet"):
         report, found = write(tmp_path / name, values)

@@ -198,7 +198,7 @@ def test_safety_needs_rain_and_elevation(one_grid: Sources, tmp_path: Path, monk
     bare = Sources({role: one_grid.files[role] for role in ("red", "nir")})
     with pytest.raises(ConfigError, match="need an elevation"):
         build(bare, tmp_path, rain=(4.0, 1.0), soil=Soil())
-    monkeypatch.setattr("zoo.physics.stability.MOST_PIXELS", 100)
+    monkeypatch.setattr("zoo.physics.stability.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="in memory"):
         build(Sources({"dem": one_grid.files["dem"]}), tmp_path, rain=(4.0, 1.0), soil=Soil())
     assert not list(tmp_path.glob("*.tif"))

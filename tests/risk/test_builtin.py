@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from zoo.registry import catalogue, plugin_reports, reload
-from zoo.risk.builtin import OTHERS, TABLE_2
+from zoo.risk.builtin import OTHER_MODELS, TABLE_2
 from zoo.risk.comparison import CompareSettings, compare_table
 from zoo.risk.models import create_risk_model, risk_models, select_risk_models
 from zoo.risk.tables import RiskTable
@@ -45,7 +45,7 @@ def table(name: str) -> RiskTable:
 
 
 def test_the_built_in_risk_models_are_registered_by_the_hook() -> None:
-    names = [spec.name for spec in (*TABLE_2, *OTHERS)]
+    names = [spec.name for spec in (*TABLE_2, *OTHER_MODELS)]
     assert list(risk_models())[: len(names)] == names
     assert all(catalogue().risk_models.provider(name).startswith("landslide-zoo/") for name in names)
 

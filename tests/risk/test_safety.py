@@ -10,7 +10,7 @@ from zoo.cli import run
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import slope_degrees
 from zoo.physics.stability import (
-    MOST_SAFETY,
+    MAX_SAFETY,
     Soil,
     SoilRange,
     factor_of_safety,
@@ -59,7 +59,7 @@ def test_hollows_are_wet_and_rain_destabilises():
     assert damp[30, 30] > 2 * damp[30, 5] > 0
     assert (unstable[known] <= stable[known]).all()
     assert unstable[known].min() < stable[known].min()
-    assert stable[known].max() <= MOST_SAFETY
+    assert stable[known].max() <= MAX_SAFETY
 
 
 def test_nothing_is_known_where_elevation_is_not():
@@ -81,7 +81,7 @@ def test_a_short_rain_wets_less_than_a_long_one():
 
 
 def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("zoo.physics.stability.MOST_PIXELS", 100)
+    monkeypatch.setattr("zoo.physics.stability.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="in memory"):
         safety_channels(valley(), valley(), 10.0, (4.0, 1.0))
 
@@ -129,7 +129,7 @@ def test_the_safety_channels_are_added_to_the_stack(tmp_path):
         assert made.tags["RAIN"] == "4,1"
         assert "cohesion 5" in made.tags["SOIL"]
         assert made.tags["SOURCE"] == "stack.tif"
-        assert [(band.valid_min, band.valid_max) for band in made.bands] == [(0.0, 1.0), (0.0, MOST_SAFETY)]
+        assert [(band.valid_min, band.valid_max) for band in made.bands] == [(0.0, 1.0), (0.0, MAX_SAFETY)]
     assert share == pytest.approx(np.nanmean(np.where(np.isnan(safety), np.nan, safety < 1)))
 
 
@@ -163,7 +163,7 @@ def test_the_monte_carlo_is_the_factor_of_safety_of_each_random_soil():
     for c, phi, z0, ks, share in zip(*soils.values(), strict=True):
         z = np.clip(z0 * np.exp(-0.6 * np.tan(np.radians(slope))), 0.3, 3.0)
         m = steady_wetness(storm_recharge(*rain) / 0.7 * share, area, ks * z, slope)
-        factors.append(np.minimum(factor_of_safety(slope, m, c, phi, z), MOST_SAFETY))
+        factors.append(np.minimum(factor_of_safety(slope, m, c, phi, z), MAX_SAFETY))
     factors = np.array(factors)
     known = np.arange(300) != 3
     known[4] = False

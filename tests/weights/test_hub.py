@@ -207,8 +207,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
     monkeypatch.setenv("HF_TOKEN", "writer")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(download, "CHUNK", 1 << 10)
+    monkeypatch.setattr(download, "RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr(download, "CHUNK_BYTES", 1 << 10)
     close_session()
     with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)

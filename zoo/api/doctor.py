@@ -23,7 +23,7 @@ Status = Literal["ok", "note", "problem"]
 
 LARGE_CACHE = 10 * 10**9
 """Size in bytes above which a cache is reported."""
-LITTLE_SPACE = 2 * 10**9
+MIN_FREE_BYTES = 2 * 10**9
 """Free space in bytes below which a disk counts as nearly full."""
 CONFLICTS = (
     (
@@ -34,7 +34,7 @@ CONFLICTS = (
     ("opencv-python", "it overwrites files of opencv-python-headless", "pip uninstall opencv-python"),
 )
 """Packages that conflict with ours: name, reason, advice. The second conflicts only if its twin is installed."""
-TWINS = {"opencv-python": "opencv-python-headless"}
+DUPLICATE_PACKAGES = {"opencv-python": "opencv-python-headless"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _versions() -> Iterator[Finding]:
     for text, advice in wrong:
         yield Finding("versions", "problem", text, advice)
     for name, reason, advice in CONFLICTS:
-        if _version(name) and (name not in TWINS or _version(TWINS[name])):
+        if _version(name) and (name not in DUPLICATE_PACKAGES or _version(DUPLICATE_PACKAGES[name])):
             yield Finding("versions", "problem", f"{name} {_version(name)} is installed: {reason}", advice)
     known = [f"{name} {_version(name)}" for name in ("torch", "torchgeo", "numpy", "lightning", "timm", "rasterio")]
     if not wrong:
@@ -179,7 +179,7 @@ def _memory() -> Iterator[Finding]:
     memory = _meminfo()
     if memory:
         free, total = memory
-        little = free < LITTLE_SPACE
+        little = free < MIN_FREE_BYTES
         advice = "Train with a smaller --batch-size, or end other programs" if little else ""
         text = f"{_size(free)} of {_size(total)} free"
         yield Finding("memory", "note" if little else "ok", text, advice)
@@ -246,7 +246,7 @@ def _data() -> Iterator[Finding]:
 def _space(topic: str, folder: Path) -> Finding:
     there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free
-    little = free < LITTLE_SPACE
+    little = free < MIN_FREE_BYTES
     text = f"{_size(free)} free on the disk of {folder}"
     return Finding(topic, "problem" if little else "ok", text, "Free some space" if little else "")
 

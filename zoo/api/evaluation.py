@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, DataError
 from zoo.evaluation.quality import (
-    MOST_GROUPS,
+    MAX_GROUPS,
     Calibration,
     MeasuredSplit,
     measure_split,
@@ -201,7 +201,7 @@ def _measure_adapted(
     scenes: dict[str, list[int]] = {}
     for place, patch in enumerate(dataset.patches):
         scenes.setdefault(patch.group, []).append(place)
-    parts = list(scenes.values()) if len(scenes) <= MOST_GROUPS else [list(range(len(dataset)))]
+    parts = list(scenes.values()) if len(scenes) <= MAX_GROUPS else [list(range(len(dataset)))]
     found: list[Evaluation] = []
     for part in parts:
         there = adapt_to(batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=batch_size))

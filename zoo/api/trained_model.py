@@ -497,7 +497,7 @@ class TrainedModel:
             >>> adapted = model.adapt("new_region/")  # doctest: +SKIP
             >>> adapted.save("runs/adapted")  # doctest: +SKIP
         """
-        from zoo.training.adaptation import MOST_PIXELS, adapt
+        from zoo.training.adaptation import MAX_PIXELS, adapt
         from zoo.training.adaptation_data import open_target
 
         source = self._source(data, options)
@@ -515,7 +515,7 @@ class TrainedModel:
             which=statistics,
             scales=scales,
             device=self.device,
-            pixels=MOST_PIXELS if patches is None else patches * target.read(0)[0].size,
+            pixels=MAX_PIXELS if patches is None else patches * target.read(0)[0].size,
             seed=seed,
             target=target.record,
             progress=lambda done, total: report("adapting", done, total),

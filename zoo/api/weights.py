@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from zoo.training.evaluate import Evaluation
     from zoo.weights.hub import Pushed
 
-SHOWN = 3
+PATCHES_PER_PICTURE = 3
 """Number of patches in a picture."""
 
-_OTHER_NOTES = {"label", "data_licence", "data_citation"}
+_EXTRA_NOTE_FIELDS = {"label", "data_licence", "data_citation"}
 """Fields of a notes file that ``TrainerNotes`` does not have."""
 
 
@@ -153,14 +153,14 @@ def with_notes(bundle: Bundle, path: str | os.PathLike[str]) -> Bundle:
         values = read_toml(path)
     except FileNotFoundError:
         raise ConfigError("there is no such file", where=path, hint="Write the notes as TOML: tried = '...'") from None
-    known = {field.name for field in fields(bundle.notes)} | _OTHER_NOTES
+    known = {field.name for field in fields(bundle.notes)} | _EXTRA_NOTE_FIELDS
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(
             f"unknown field {unknown[0]!r}", where=path, hint=f"The fields are {', '.join(sorted(known))}"
         )
     checked = partial(from_plain, what="notes file", where=path, error=ConfigError)
-    others = checked({name: values.pop(name) for name in _OTHER_NOTES & set(values)}, dict[str, str])
+    others = checked({name: values.pop(name) for name in _EXTRA_NOTE_FIELDS & set(values)}, dict[str, str])
     return replace(
         bundle,
         notes=checked({**to_plain(bundle.notes), **values}, type(bundle.notes)),
@@ -206,7 +206,7 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
     if measured is not None:
         dataset, found = measured
         for name, choose in ((WORST, pictures.worst_patches), (TYPICAL, pictures.typical_patches)):
-            chosen = choose(found.counts, SHOWN)
+            chosen = choose(found.counts, PATCHES_PER_PICTURE)
             (place / name).unlink(missing_ok=True)
             if chosen:
                 pictures.save_predictions(

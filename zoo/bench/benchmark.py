@@ -17,8 +17,8 @@ from zoo.registry import catalogue, check_options, list_datasets
 from zoo.schema import from_plain, read_toml
 from zoo.training.recipes import FineTuning, Recipe, get_recipe
 
-MOST_SEEDS = 1000
-DEEPEST = 20
+MAX_SEEDS = 1000
+MAX_DEPTH = 20
 """Maximum nesting depth of tables and lists in a configuration."""
 T = TypeVar("T")
 
@@ -228,17 +228,17 @@ def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, 
         where: location for error messages.
 
     Raises:
-        ConfigError: if there are none or more than :data:`MOST_SEEDS`, or one is negative or given twice.
+        ConfigError: if there are none or more than :data:`MAX_SEEDS`, or one is negative or given twice.
     """
     problem = ConfigError(
-        f"seeds must be a number of seeds (1 to {MOST_SEEDS}), or different whole numbers of at least 0, not {seeds!r}",
+        f"seeds must be a number of seeds (1 to {MAX_SEEDS}), or different whole numbers of at least 0, not {seeds!r}",
         where=where,
     )
-    if isinstance(seeds, bool) or (isinstance(seeds, int) and not 0 < seeds <= MOST_SEEDS):
+    if isinstance(seeds, bool) or (isinstance(seeds, int) and not 0 < seeds <= MAX_SEEDS):
         raise problem
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in found)
-    if not whole or not 0 < len(found) <= MOST_SEEDS or len(set(found)) < len(found):
+    if not whole or not 0 < len(found) <= MAX_SEEDS or len(set(found)) < len(found):
         raise problem
     return found
 
@@ -487,8 +487,8 @@ def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings 
 
 def _check_depth(value: object, where: object, depth: int = 0) -> None:
     """Reject tables and lists that are nested too deeply."""
-    if depth > DEEPEST:
-        raise ConfigError(f"is nested more than {DEEPEST} levels deep", where=where)
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"is nested more than {MAX_DEPTH} levels deep", where=where)
     if isinstance(value, (dict, list)):
         for inner in value.values() if isinstance(value, dict) else value:
             _check_depth(inner, where, depth + 1)

@@ -16,7 +16,7 @@ from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.results import SplitSizes, TrialResult, good_result, trial_files
 from zoo.bench.runner import threads_here
 from zoo.bench.speed import count_gmac, count_parameters
-from zoo.bench.speed_session import ROUNDS, SECONDS, session_of
+from zoo.bench.speed_session import DEFAULT_PROCESSES, DEFAULT_SECONDS, session_of
 from zoo.bench.trial import make_data_module, open_splits_of, skip_reason
 from zoo.datasets.audit import AuditSummary, cached_summary
 from zoo.datasets.base import SPLITS, PatchDataset
@@ -26,7 +26,7 @@ from zoo.errors import ConfigError, DataError, ResultError
 from zoo.jobs import Job, Work, connected, run_job
 from zoo.registry import Flag, catalogue, create_model_for, plugin_errors
 from zoo.schema import to_plain
-from zoo.training.adaptation import CHOOSING_PIXELS, MOST_PIXELS
+from zoo.training.adaptation import CHOOSING_PIXELS, MAX_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
 from zoo.training.compute import ComputeFormat, bf16_in_hardware, choose_format, describe_environment, resolve_device
 from zoo.training.finetuning import plan_transfer
@@ -35,7 +35,7 @@ from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
 
 STEPS = 2
 """Number of timed training steps, after one untimed step."""
-PATIENCE_S = 20.0
+MAX_FIRST_STEP_S = 20.0
 """If the first step takes longer than this, in seconds, its time is used as the estimate."""
 LIMIT_S = 300.0
 """Time limit in seconds for measuring one model."""
@@ -229,7 +229,7 @@ def stage_amounts(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[s
         pixels: pixels of a patch.
     """
     if config.adapted:
-        sampled, few = (min(sizes.test, max(1, most // pixels)) for most in (MOST_PIXELS, CHOOSING_PIXELS))
+        sampled, few = (min(sizes.test, max(1, most // pixels)) for most in (MAX_PIXELS, CHOOSING_PIXELS))
         passes = _adaptation_passes(config.adapting)
         return {"adapt": few * passes[0] + sampled * passes[1], "test": sizes.test * passes[2]}
     recipe = config.recipe
@@ -399,7 +399,9 @@ def makespan(seconds: Sequence[float], jobs: int) -> float:
     return max(places)
 
 
-def speed_stage_seconds(costs: Sequence[Cost], rounds: int = ROUNDS, seconds: float = SECONDS) -> float:
+def speed_stage_seconds(
+    costs: Sequence[Cost], rounds: int = DEFAULT_PROCESSES, seconds: float = DEFAULT_SECONDS
+) -> float:
     """Return the approximate seconds of the speed stage: two batch sizes per round, and the search in the first."""
     return sum(
         rounds * (2.0 + 2 * max(seconds, 6 * cost.patch_s)) + 3 * max(seconds, 8 * cost.patch_s)
@@ -492,7 +494,7 @@ def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - begun)
         begun = time.perf_counter()
-        if times[0] > PATIENCE_S:
+        if times[0] > MAX_FIRST_STEP_S:
             break
     assert form is not None
     return replace(cost, step_s=min(times[1:] or times), patch_s=_evaluation_seconds(predictor, data, form, device))
@@ -512,7 +514,7 @@ def _evaluation_seconds(
                 logits = predictor(batch["image"].to(device, memory_format=form.memory_format))
             predictor.landslide_probability(logits).cpu()
             evaluated.append((time.perf_counter() - begun) / len(batch["mask"]))
-            if evaluated[0] * len(batch["mask"]) > PATIENCE_S:
+            if evaluated[0] * len(batch["mask"]) > MAX_FIRST_STEP_S:
                 break
     return min(evaluated)
 

@@ -34,17 +34,17 @@ SCHEMA = 2
 FOLDER = "trials"
 DESCRIPTION = "benchmark.json"
 LOCK = ".lock"
-LARGEST_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 """Maximum size in bytes of a result file that is read; one of 10,000 patches has 8 MB."""
 
 TrialStatus = Literal["ok", "failed", "out-of-memory", "skipped"]
 
 
-MOST = 10**15
+MAX_FIGURE = 10**15
 """Maximum plausible count, time in seconds or GMAC; a file with a larger value was edited."""
 
 
-def _check_range(name: str, value: float | None, low: float = 0, high: float = MOST) -> None:
+def _check_range(name: str, value: float | None, low: float = 0, high: float = MAX_FIGURE) -> None:
     """Check that a number lies within a range.
 
     Raises:
@@ -170,7 +170,7 @@ class TrainingRecord:
             _check_range(name, getattr(self, name))
         for step, loss in self.curve:
             _check_range("curve", step)
-            _check_range("curve", loss, -MOST)
+            _check_range("curve", loss, -MAX_FIGURE)
 
 
 @dataclass(frozen=True)
@@ -493,7 +493,7 @@ def _plain_adaptations(adaptations: Sequence[Adaptation]) -> dict[str, Any] | No
 
 def _read(path: Path, hint: str) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise ResultError("is too large for a result file", where=path, hint=hint)
         return path.read_bytes()
     except OSError as error:

@@ -33,11 +33,11 @@ QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles of landslide area over the test patches with landslides. The sixth patch has none, to show false alarms
 [O]."""
 PATCHES = len(QUANTILES) + 1
-LARGEST_EDGE = 512
+MAX_IMAGE_SIDE = 512
 """Maximum side of a shown image in pixels; larger images are halved until they fit. Masks keep full resolution."""
-LARGEST_MASK = 1 << 26
+MAX_MASK_PIXELS = 1 << 26
 """Maximum number of pixels of a mask: 8,192 x 8,192. A larger mask is rejected before decompression."""
-HINT = "Delete it; the next trial on these patches writes it again"
+DELETE_HINT = "Delete it; the next trial on these patches writes it again"
 
 
 def choose_patches(landslide_pixels: IntArray) -> list[int]:
@@ -211,14 +211,14 @@ def load_pictures(folder: Path, config: TrialConfig) -> Pictures | None:
     """
     path = pictures_path(folder, config)
     try:
-        pictures = read_json(path, Pictures, what="picture file", hint=HINT)
+        pictures = read_json(path, Pictures, what="picture file", hint=DELETE_HINT)
         for place in range(len(pictures.indices)):
             pictures.truth(place)
             pictures.ignored_pixels(place)
     except FileNotFoundError:
         return None
     except ResultError as error:
-        raise ResultError(error.problem, where=path, hint=HINT) from error
+        raise ResultError(error.problem, where=path, hint=DELETE_HINT) from error
     return pictures
 
 
@@ -227,7 +227,7 @@ def jpeg(values: NDArray[np.float32]) -> bytes:
     from PIL import Image
 
     image = Image.fromarray(np.round(255 * values).astype(np.uint8))
-    while max(image.size) > LARGEST_EDGE:
+    while max(image.size) > MAX_IMAGE_SIDE:
         image = image.reduce(2)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)
@@ -243,7 +243,7 @@ def _unpack(packed: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Decompress a mask; the patch size limits the memory, whatever the compressed data contain."""
     height, width = shape
     pixels = height * width
-    if height < 0 or width < 0 or pixels > LARGEST_MASK:
+    if height < 0 or width < 0 or pixels > MAX_MASK_PIXELS:
         raise ResultError(f"a mask of {height} x {width} pixels is too large")
     expected = (pixels + 7) // 8
     unpacker = zlib.decompressobj()

@@ -27,13 +27,13 @@ from zoo.training.compute import Environment
 
 MemoryKind = Literal["rss", "cuda"]
 
-LARGEST_BATCH = {"cpu": 64}
-LARGEST_BATCH_ON_GPU = 512
-LONGEST_PASS_S = 0.75
+MAX_BATCH = {"cpu": 64}
+MAX_BATCH_ON_GPU = 512
+MAX_PASS_S = 0.75
 """If a pass takes longer than this, the search for the fastest batch size ends [O]."""
 MIN_PASSES = 3
 """Passes that are timed per batch size and process, however long they take [O]."""
-WORTHWHILE_GAIN = 1.02
+MIN_BATCH_GAIN = 1.02
 """Gain in images per second below which a larger batch is not worth its memory [O]."""
 BUSY_LOAD = 1.25
 """Load average per processor above which timings are marked; the timed process itself adds 1 [O]."""
@@ -206,7 +206,7 @@ class Measurement:
         best = 1
         for batch in sorted(self.passes):
             rate = batch / statistics.median(self.passes[batch])
-            if best not in self.passes or rate > WORTHWHILE_GAIN * best / statistics.median(self.passes[best]):
+            if best not in self.passes or rate > MIN_BATCH_GAIN * best / statistics.median(self.passes[best]):
                 best = batch
         return best
 
@@ -244,7 +244,7 @@ def measure(
     found.gmac = count_gmac(model, shape, device)
     meter = EnergyMeter.find(device)
     found.energy_source, found.why_no_energy = meter.source, meter.reason
-    largest = LARGEST_BATCH.get(device.type, LARGEST_BATCH_ON_GPU)
+    largest = MAX_BATCH.get(device.type, MAX_BATCH_ON_GPU)
     sizes = [2**power for power in range(largest.bit_length())] if batches is None else sorted(set(batches))
     for batch in sizes:
         _reset_peak_memory(device)
@@ -266,8 +266,8 @@ def measure(
         if batches is None and 2 * found.best_batch < batch:
             found.stopped = f"batch {batch} is no faster than {found.best_batch}"
             break
-        if batches is None and 2 * statistics.median(times) > LONGEST_PASS_S:
-            found.stopped = f"a pass of batch {2 * batch} would take more than {LONGEST_PASS_S:g} s"
+        if batches is None and 2 * statistics.median(times) > MAX_PASS_S:
+            found.stopped = f"a pass of batch {2 * batch} would take more than {MAX_PASS_S:g} s"
             break
     return found
 

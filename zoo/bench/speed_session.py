@@ -34,8 +34,8 @@ from zoo.training.bundle import without_downloads
 from zoo.training.compute import Environment, describe_environment
 from zoo.training.predictor import Predictor
 
-ROUNDS = 3
-SECONDS = 0.5
+DEFAULT_PROCESSES = 3
+DEFAULT_SECONDS = 0.5
 """Default number of processes per model, and of seconds of timing per batch size in each process."""
 LIMIT_S = 300.0
 """Time limit in seconds for a measuring process."""
@@ -98,8 +98,8 @@ class SpeedSettings:
         threads: number of torch threads; ``None`` for torch's default.
     """
 
-    rounds: int = ROUNDS
-    seconds: float = SECONDS
+    rounds: int = DEFAULT_PROCESSES
+    seconds: float = DEFAULT_SECONDS
     batches: tuple[int, ...] | None = None
     threads: int | None = None
 

@@ -27,13 +27,13 @@ PAPER_COLUMNS = (
     ("parameters_m", "Params (M)", "{}"),
 )
 """Figures in the paper's tables: attribute of :class:`zoo.bench.paper.PaperRow`, heading, format."""
-LEFT_OUT_FIRST = (
+DROP_ORDER = (
     "fps_batch", "gmac", "base_rate", "balanced_accuracy", "accuracy", "loss", "mcc", "parameters", "dice_per_image",
     "precision", "recall", "fps", "dice_interval",
 )  # fmt: skip
 """Default columns that are dropped on a narrow terminal, least important first."""
-LONGEST_NAME = 40
-GAP = 2
+MAX_NAME_LENGTH = 40
+COLUMN_GAP = 2
 
 
 def shown_columns(rows: Sequence[Row], keys: Sequence[str] | None = None) -> tuple[Column, ...]:
@@ -221,7 +221,7 @@ def _with_ends(record: dict[str, Value], key: str) -> dict[str, Value]:
 def _rich_table(first: str, columns: Iterable[Column]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+    table = Table(box=None, header_style="bold", padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
     table.add_column(first, overflow="fold")
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
@@ -230,9 +230,12 @@ def _rich_table(first: str, columns: Iterable[Column]) -> Table:
 
 def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
     """Return the columns that fit a terminal, and the width of the resulting table."""
-    kept = {column.key: max(len(column.heading), *(len(row.text(column)) for row in rows)) + GAP for column in columns}
-    names = min(LONGEST_NAME, max(len(row.model) for row in rows))
-    for key in LEFT_OUT_FIRST:
+    kept = {
+        column.key: max(len(column.heading), *(len(row.text(column)) for row in rows)) + COLUMN_GAP
+        for column in columns
+    }
+    names = min(MAX_NAME_LENGTH, max(len(row.model) for row in rows))
+    for key in DROP_ORDER:
         if names + sum(kept.values()) > width:
             kept.pop(key, None)
     return [column for column in columns if column.key in kept], names + sum(kept.values())
@@ -240,7 +243,7 @@ def _fitting(rows: Sequence[Row], columns: Sequence[Column], width: int) -> tupl
 
 def _paper_width(rows: Sequence[Row]) -> int:
     labels = [len(row.paper.label) + 2 for row in rows if row.paper is not None]
-    return max(8, *labels) + GAP + sum(max(6, len(heading)) + GAP for _, heading, _ in PAPER_COLUMNS)
+    return max(8, *labels) + COLUMN_GAP + sum(max(6, len(heading)) + COLUMN_GAP for _, heading, _ in PAPER_COLUMNS)
 
 
 def _paper_cells(row: Row) -> list[str]:

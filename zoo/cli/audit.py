@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from zoo.datasets.audit import Audit, AuditSummary, SharedScene
 
-SHOWN = 10
+MAX_PRINTED_PAIRS = 10
 """Number of pairs of each kind to print; the JSON file lists all."""
 
 
@@ -127,15 +127,15 @@ def _print_pairs(found: Audit, kind: str, console: Console) -> None:
             "" if pair.landslide_pixels is None else str(pair.landslide_pixels),
             pair.detail,
         )
-        for pair in pairs[:SHOWN]
+        for pair in pairs[:MAX_PRINTED_PAIRS]
     ]
     used = [column for column in range(6) if column < 4 or any(row[column] for row in rows)]
     headings = ("splits", "patch", "touches", measure, "landslide px in both", "position of the second")
     console.print(f"\n[bold]{kind}[/bold]")
     shown = [headings[column] for column in used]
     console.print(make_table(shown, [[row[column] for column in used] for row in rows], right=headings[3:5]))
-    if len(pairs) > SHOWN:
-        console.print(f"and {len(pairs) - SHOWN} more (--json FILE writes all)")
+    if len(pairs) > MAX_PRINTED_PAIRS:
+        console.print(f"and {len(pairs) - MAX_PRINTED_PAIRS} more (--json FILE writes all)")
 
 
 def _pair_count(found: Audit, kind: str, splits: tuple[str, str]) -> str:

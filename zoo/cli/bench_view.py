@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from zoo.datasets.source import DataSource
 
 LOG_EVERY_S = 15.0
-SPARE_LINES = 6
+RESERVED_LINES = 6
 """Terminal lines reserved for the heading of the table, the clock and earlier output."""
 
 
@@ -133,7 +133,7 @@ class BenchView:
 
     def _shown(self) -> list[TrialConfig]:
         """Return all trials; on a terminal with too few lines, only running trials and their neighbours."""
-        room = max(3, self.console.height - SPARE_LINES)
+        room = max(3, self.console.height - RESERVED_LINES)
         if len(self.trials) <= room:
             return self.trials
         running = [config for config in self.trials if config.file_stem in self._running]

@@ -373,8 +373,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-GAP = "  "
-NARROWEST = 20
+COLUMN_GAP = "  "
+MIN_COLUMN_WIDTH = 20
 """Minimum width of a folded column on any terminal."""
 
 
@@ -390,9 +390,9 @@ def print_columns(headings: Sequence[str], rows: Sequence[Sequence[str]], *, rig
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     if sys.stdout.isatty():
         widest = widths.index(max(widths))
-        spare = shutil.get_terminal_size().columns - sum(widths) - len(GAP) * (len(widths) - 1)
-        widths[widest] = max(min(NARROWEST, widths[widest]), widths[widest] + min(0, spare))
-    line = GAP.join(
+        spare = shutil.get_terminal_size().columns - sum(widths) - len(COLUMN_GAP) * (len(widths) - 1)
+        widths[widest] = max(min(MIN_COLUMN_WIDTH, widths[widest]), widths[widest] + min(0, spare))
+    line = COLUMN_GAP.join(
         f"{{:{'>' if heading in right else '<'}{width}}}" for heading, width in zip(headings, widths, strict=True)
     )
     click.secho(line.format(*headings).rstrip(), bold=True)

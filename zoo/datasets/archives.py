@@ -23,11 +23,11 @@ from zoo.jobs import ProgressCallback
 MAX_RATIO = 200.0
 """Maximum ratio of unpacked to packed bytes [O]; images seldom exceed 10, masks come near 100."""
 MAX_MEMBERS = 200_000
-HARMLESS = 64 << 20
+MIN_CHECKED_BYTES = 64 << 20
 """Unpacked size in bytes below which the ratio is not checked: small archives of masks compress without bound [O]."""
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 _APPLE = "__MACOSX"
-_DAMAGED = (
+_DAMAGE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, ValueError, RuntimeError, OverflowError, LookupError, MemoryError),
 )
@@ -108,7 +108,7 @@ class _Limits:
     def check_bytes(self, size: int) -> None:
         if self.max_bytes is not None and size > self.max_bytes:
             raise self.refuse(f"unpacks to more than the expected {self.max_bytes} bytes")
-        if size > HARMLESS and size > self.max_ratio * self.packed:
+        if size > MIN_CHECKED_BYTES and size > self.max_ratio * self.packed:
             raise self.refuse(
                 f"{self.packed} bytes that unpack to more than {self.max_ratio:g} times as many: an archive bomb"
             )
@@ -160,7 +160,7 @@ def _opened(archive: Path, limits: _Limits) -> Iterator[tuple[Iterator[_Member],
         else:
             with tarfile.open(archive, "r:*") as opened_tar:
                 yield _tar_members(opened_tar, limits), None
-    except (*_DAMAGED, OSError) as error:
+    except (*_DAMAGE_ERRORS, OSError) as error:
         # An OSError without an errno comes from a decompressor, one with an errno from the disk.
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -189,7 +189,7 @@ def _tar_members(opened: tarfile.TarFile, limits: _Limits) -> Iterator[_Member]:
         yield _Member(path, info.size, None if info.isdir() else _tar_content(opened, info))
     # The checksum of a compressed stream is verified only at its end, and tarfile stops before that.
     rest = 0
-    while opened.fileobj is not None and (chunk := opened.fileobj.read(CHUNK)):
+    while opened.fileobj is not None and (chunk := opened.fileobj.read(CHUNK_BYTES)):
         rest += len(chunk)
         limits.check_bytes(rest)
 
@@ -227,7 +227,7 @@ def _write(
             raise limits.refuse(f"holds {str(member.path)!r} as a file and as a folder") from None
         taken.add(folded)
         with target, member.open() as source:
-            while chunk := source.read(CHUNK):
+            while chunk := source.read(CHUNK_BYTES):
                 written += len(chunk)
                 limits.check_bytes(written)
                 target.write(chunk)

@@ -16,7 +16,7 @@ Names = str | int | Sequence[str | int] | None
 """Names, as a list or as comma-separated text; scene numbers count as names."""
 
 P = ParamSpec("P")
-COMMON = ("root", "split", "transforms", "progress")
+COMMON_ARGUMENTS = ("root", "split", "transforms", "progress")
 """Arguments that every data set has; the others are its options."""
 
 
@@ -36,7 +36,7 @@ def checked_options(init: Callable[P, None]) -> Callable[P, None]:
         split = bound.arguments.get("split", "train")
         if split not in SPLITS:
             raise UnknownNameError("split", str(split), SPLITS)
-        for option in options_of(init, COMMON):
+        for option in options_of(init, COMMON_ARGUMENTS):
             if option.name not in bound.arguments:
                 continue
             value = bound.arguments[option.name]

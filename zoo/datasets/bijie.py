@@ -33,7 +33,7 @@ MAX_PIXELS = 64 * 2**20
 """Maximum size of an image in pixels [O]; the published ones have less than one million."""
 _DECODING = 1
 _SIZES = (16, 4096)
-_AGAIN = "Unpack the data set again"
+_UNPACK_HINT = "Unpack the data set again"
 _GREY = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "LA": "L"}
 """Modes of grey images that are converted when read, so that a palette gives the displayed values."""
 
@@ -224,7 +224,7 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
     for kind in kinds:
         images = sorted(path for path in (base / kind / "image").iterdir() if path.suffix.casefold() == ".png")
         if not images:
-            raise DataError("holds no PNG", where=base / kind / "image", hint=_AGAIN)
+            raise DataError("holds no PNG", where=base / kind / "image", hint=_UNPACK_HINT)
         for image in images:
             mask = _beside(image, base / kind / "mask") if kind == "landslide" else None
             dem = _beside(image, base / kind / "dem") if include_dem else None
@@ -298,7 +298,9 @@ def _read_image(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     with _open_png(scene.image) as picture:
         if picture.mode not in ("RGB", "RGBA"):
             raise DataError(
-                f"has the mode {picture.mode}, but RGB as published", where=scene.image, hint=f"{_AGAIN}, or convert it"
+                f"has the mode {picture.mode}, but RGB as published",
+                where=scene.image,
+                hint=f"{_UNPACK_HINT}, or convert it",
             )
         values = np.asarray(picture)
     if values.shape[:2] != (scene.height, scene.width):
@@ -319,7 +321,7 @@ def _read_mask(scene: Scene) -> NDArray[np.uint8]:
         _read_grey(scene.mask, scene),
         scene.mask,
         landslide=(255, 1),
-        hint=f"{_AGAIN}; a mask that was resized or saved as JPEG holds values in between",
+        hint=f"{_UNPACK_HINT}; a mask that was resized or saved as JPEG holds values in between",
     )
 
 
@@ -330,13 +332,13 @@ def _read_grey(path: Path, scene: Scene) -> NDArray[Any]:
     if values.ndim == 3:
         # Grey images are sometimes saved with three equal bands.
         if any(not np.array_equal(values[..., 0], values[..., band]) for band in (1, 2)):
-            raise DataError("is a coloured picture, but grey as published", where=path, hint=_AGAIN)
+            raise DataError("is a coloured picture, but grey as published", where=path, hint=_UNPACK_HINT)
         values = values[..., 0]
     if values.shape != (scene.height, scene.width):
         raise DataError(
             f"is {values.shape[0]} x {values.shape[1]} pixels, but its image is {scene.height} x {scene.width}",
             where=path,
-            hint=f"{_AGAIN}; zoo does not resample one to the other",
+            hint=f"{_UNPACK_HINT}; zoo does not resample one to the other",
         )
     return values
 
@@ -344,7 +346,7 @@ def _read_grey(path: Path, scene: Scene) -> NDArray[Any]:
 def _beside(image: Path, folder: Path) -> Path:
     path = folder / image.name
     if not path.is_file():
-        raise DataError(f"this image has no {folder.name}", where=image, hint=f"{_AGAIN}; expected {path}")
+        raise DataError(f"this image has no {folder.name}", where=image, hint=f"{_UNPACK_HINT}; expected {path}")
     return path
 
 
@@ -355,14 +357,16 @@ def _open_png(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=["PNG"]) as picture:
             if picture.height * picture.width > MAX_PIXELS:
                 raise DataError(
-                    f"is {picture.height} x {picture.width} pixels, far more than published", where=path, hint=_AGAIN
+                    f"is {picture.height} x {picture.width} pixels, far more than published",
+                    where=path,
+                    hint=_UNPACK_HINT,
                 )
             yield picture
     # The exception that Pillow raises for a damaged file depends on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, zlib.error, struct.error) as error:
-        raise DataError("cannot be read as a PNG: it is truncated or damaged", where=path, hint=_AGAIN) from error
+        raise DataError("cannot be read as a PNG: it is truncated or damaged", where=path, hint=_UNPACK_HINT) from error
     except Image.DecompressionBombError as error:
-        raise DataError("has far more pixels than published", where=path, hint=_AGAIN) from error
+        raise DataError("has far more pixels than published", where=path, hint=_UNPACK_HINT) from error
 
 
 def _split(

@@ -29,7 +29,7 @@ from zoo.schema import encode_json, read_json
 Decode = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8]]]
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
-_SETTLED_NS = 2 * 10**9
+_RACY_NS = 2 * 10**9
 """A file that changed less than this before it was read may change again without a new timestamp: the coarsest
 file systems have a resolution of two seconds. Git calls such an entry racy and does not trust it either."""
 _IMAGES, _MASKS, _ABOUT = "images.npy", "masks.npy", "about.json"
@@ -76,7 +76,7 @@ def digest_files(paths: Iterable[Path], progress: ProgressCallback | None = None
         settled = {
             str(path): (stamp, digests[path])
             for path, stamp in stamps.items()
-            if max(stamp[1], stamp[2]) < began - _SETTLED_NS and stamp == _stamp(path)
+            if max(stamp[1], stamp[2]) < began - _RACY_NS and stamp == _stamp(path)
         }
         if settled:
             # If the cache folder cannot be written, the only cost is time at the next opening.

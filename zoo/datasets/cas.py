@@ -27,7 +27,7 @@ from zoo.rasters.reading import Raster, plain_patches, read_raster
 SOURCE = "https://doi.org/10.5281/zenodo.10294997"
 SIZE = 512
 _DECODING = 1
-_AGAIN = "Unpack the archive again"
+_UNPACK_HINT = "Unpack the archive again"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ SUBSETS: tuple[Subset, ...] = (
     Subset("jiuzhai-uav-0.5m", "Jiuzhai valley (UAV-0.5m)", "jiuzhai", "uav", 0.5, 1752),
     Subset("wenchuan", "Wenchuan", "wenchuan", "satellite", 5.0, 178),
 )
-_BY_NAME = {subset.name: subset for subset in SUBSETS}
+_SUBSETS_BY_NAME = {subset.name: subset for subset in SUBSETS}
 
 
 class CAS(StoredPatchDataset):
@@ -187,7 +187,7 @@ class CAS(StoredPatchDataset):
             raise DataError(
                 f"has {bands} bands of {height} x {width} pixels instead of 3 of {SIZE} x {SIZE}",
                 where=image_path,
-                hint=_AGAIN,
+                hint=_UNPACK_HINT,
             )
         image = raster.image
         if image.dtype.kind not in "iu":
@@ -255,8 +255,8 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
             already has a folder.
     """
     for name in wanted or ():
-        if name not in _BY_NAME:
-            raise UnknownNameError("sub-dataset", name, _BY_NAME, where="option subsets")
+        if name not in _SUBSETS_BY_NAME:
+            raise UnknownNameError("sub-dataset", name, _SUBSETS_BY_NAME, where="option subsets")
     found: dict[Subset, Path] = {}
     for folder in _image_folders(root, 3) if root.is_dir() else ():
         subset = _subset_of(folder, root)
@@ -267,7 +267,7 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
                 hint=f"The other is {found[subset]}; remove one of them",
             )
         found[subset] = folder
-    missing = [_BY_NAME[name] for name in wanted or () if _BY_NAME[name] not in found]
+    missing = [_SUBSETS_BY_NAME[name] for name in wanted or () if _SUBSETS_BY_NAME[name] not in found]
     if missing or not found:
         first = missing[0] if missing else SUBSETS[0]
         raise absent(
@@ -298,13 +298,13 @@ def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
     images = {path.stem: path for path in _tiffs(folder, "img")}
     masks = {_plain(path.stem): path for path in _tiffs(folder, "mask")}
     if not images:
-        raise DataError("holds no TIFF", where=folder / "img", hint=_AGAIN)
+        raise DataError("holds no TIFF", where=folder / "img", hint=_UNPACK_HINT)
     without = [image for name, image in images.items() if _plain(name) not in masks]
     if without:
         raise DataError(
             f"no mask has this name ({len(without)} of {len(images)} images have none)",
             where=without[0],
-            hint=f"{_AGAIN}; the masks belong in {folder / 'mask'}",
+            hint=f"{_UNPACK_HINT}; the masks belong in {folder / 'mask'}",
         )
     return [(name, images[name], masks[_plain(name)]) for name in sorted(images)]
 
@@ -312,7 +312,9 @@ def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
 def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
     if raster.image.shape[1:] != (SIZE, SIZE):
         height, width = raster.image.shape[1:]
-        raise DataError(f"the mask is {height} x {width} pixels instead of {SIZE} x {SIZE}", where=path, hint=_AGAIN)
+        raise DataError(
+            f"the mask is {height} x {width} pixels instead of {SIZE} x {SIZE}", where=path, hint=_UNPACK_HINT
+        )
     first = raster.image[0]
     if any(not np.array_equal(first, band) for band in raster.image[1:]):
         raise DataError(
@@ -320,7 +322,7 @@ def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
             where=path,
             hint="Are the folders label and mask swapped? Masks hold 0 and 1",
         )
-    hint = f"{_AGAIN}, or open it as a folder data set with mask_values"
+    hint = f"{_UNPACK_HINT}, or open it as a folder data set with mask_values"
     return binary_mask(first, path, landslide=(1, 255), hint=hint)
 
 

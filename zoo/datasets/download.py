@@ -37,13 +37,13 @@ try:
 except ImportError:  # Windows: two processes may download the same file; the checksum detects the damage.
     fcntl = None  # type: ignore[assignment]
 
-CHUNK = 1 << 16
+CHUNK_BYTES = 1 << 16
 """Bytes read at a time; the bytes of an incomplete chunk are lost when the connection breaks [O]."""
 TIMEOUT = (15.0, 60.0)
 """Timeout in seconds for connecting and for receiving the next bytes [O]."""
-PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts while no new bytes arrive; new bytes reset the count [O]."""
-RESTARTS = 2
+MAX_RESTARTS = 2
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which a retry may succeed."""
 
@@ -231,7 +231,7 @@ class _Download:
                 return
             except _OtherVersionError:
                 restarts += 1
-                if restarts > RESTARTS:
+                if restarts > MAX_RESTARTS:
                     raise DataError(
                         "the server sent a different byte range than requested",
                         where=self.url,
@@ -240,13 +240,13 @@ class _Download:
                 self.discard()
             except _InterruptedError as interruption:
                 failures = 0 if self.received > before else failures
-                if failures >= len(PAUSES):
+                if failures >= len(RETRY_DELAYS_S):
                     raise NetworkError(
                         f"the download stopped at {self.received} bytes ({interruption})",
                         where=self.url,
                         hint="The received bytes are kept: run the same command again to resume",
                     ) from interruption
-                time.sleep(PAUSES[failures] if interruption.pause is None else interruption.pause)
+                time.sleep(RETRY_DELAYS_S[failures] if interruption.pause is None else interruption.pause)
                 failures += 1
 
     def _request(self) -> None:
@@ -291,7 +291,7 @@ class _Download:
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         done = start
         try:
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
                 self.handle.write(chunk)
                 done += len(chunk)
                 if total is not None and done > total:
@@ -348,7 +348,7 @@ class _Download:
                 self._check_space(total)
                 self.discard()
                 done = 0
-                while chunk := opened.read(CHUNK):
+                while chunk := opened.read(CHUNK_BYTES):
                     self.handle.write(chunk)
                     done += len(chunk)
                     if self.progress is not None:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from zoo.datasets.base import shape_text
 from zoo.errors import DataError, ZooError
 
-AGAIN = "Copy or unpack it again"
+COPY_HINT = "Copy or unpack it again"
 MAX_BYTES = 2**31
 """Maximum size in bytes of an array [O]; the largest published one, 15 dates of one band, takes 0.5 MB."""
-_DAMAGED = (
+_DAMAGE_ERRORS = (
     *(OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError),
     *(ArithmeticError, EOFError, MemoryError, NotImplementedError),
 )
@@ -36,15 +36,15 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("the file is missing", where=path, hint=AGAIN)
+        raise DataError("the file is missing", where=path, hint=COPY_HINT)
     try:
         with h5py.File(path, "r") as file:
             yield file
     except ZooError:
         raise
-    except _DAMAGED as error:
+    except _DAMAGE_ERRORS as error:
         raise DataError(
-            "cannot be read as HDF5: the file is truncated, damaged or of another format", where=path, hint=AGAIN
+            "cannot be read as HDF5: the file is truncated, damaged or of another format", where=path, hint=COPY_HINT
         ) from error
 
 
@@ -71,7 +71,7 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
         place = place.get(part)
     if not isinstance(place, h5py.Dataset):
         if place is not None:
-            raise DataError(f"{key!r} is a group, not a list of numbers", where=file.filename, hint=AGAIN)
+            raise DataError(f"{key!r} is a group, not a list of numbers", where=file.filename, hint=COPY_HINT)
         names = ", ".join(sorted(file)[:20]) or "nothing"
         raise DataError(f"has no {what} {key!r}", where=file.filename, hint=f"It holds {names}")
     if place.is_virtual or place.external or place.file.filename != file.filename:
@@ -85,7 +85,7 @@ def find_array(file: h5py.File, key: str, *, what: str = "array") -> h5py.Datase
     layout = place.id.get_create_plist()
     filters = [layout.get_filter(number)[0] for number in range(layout.get_nfilters())]
     if place.id.get_storage_size() > 2 * size + 2**20 or len(set(filters)) < len(filters):
-        raise DataError(f"{what} {key!r} is packed like a decompression bomb", where=file.filename, hint=AGAIN)
+        raise DataError(f"{what} {key!r} is packed like a decompression bomb", where=file.filename, hint=COPY_HINT)
     return place
 
 

@@ -32,7 +32,7 @@ FILES = {
     name: RemoteFile(f"{SOURCE}/files/{name}.npy", f"{name}.npy")
     for name in (f"{split}{kind}" for split in SPLITS for kind in "XY")
 }
-_AGAIN = f"Get it again from {SOURCE}"
+_DOWNLOAD_HINT = f"Get it again from {SOURCE}"
 
 
 class HRGLDD(StoredPatchDataset):
@@ -116,7 +116,7 @@ class HRGLDD(StoredPatchDataset):
         settings = {"decoding": 1, "columns": self._columns, "split": split}
         self._store([Origin((self._images, self._masks))] * count, settings, cache=cache)
         if not self._has_landslides():
-            raise DataError("no mask holds a landslide", where=self._masks, hint=_AGAIN)
+            raise DataError("no mask holds a landslide", where=self._masks, hint=_DOWNLOAD_HINT)
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
@@ -127,7 +127,7 @@ class HRGLDD(StoredPatchDataset):
         )
         image = np.moveaxis(images[index], -1, 0)[self._columns].astype(np.float32)
         names = [band.name for band in self.bands]
-        hint = f"The published images have no missing values. {_AGAIN}"
+        hint = f"The published images have no missing values. {_DOWNLOAD_HINT}"
         check_finite(image, names, self._images, hint=hint, patch=patch)
         return image, binary_mask(masks[index].reshape(SIZE, SIZE), self._masks, patch=patch)
 
@@ -169,7 +169,7 @@ class HRGLDD(StoredPatchDataset):
                 hint=f"Get both from {SOURCE}",
             )
         if not count:
-            raise DataError("the array is empty", where=self._images, hint=_AGAIN)
+            raise DataError("the array is empty", where=self._images, hint=_DOWNLOAD_HINT)
         if count != PUBLISHED[self.split]:
             warnings.warn(
                 DataWarning(
@@ -191,7 +191,7 @@ def check_array(path: Path, shape: tuple[int | None, ...]) -> NpyHeader:
     Raises:
         DataError: if the file is damaged, holds Python objects or no numbers, or has another shape.
     """
-    header = read_npy_header(path, hint=_AGAIN)
+    header = read_npy_header(path, hint=_DOWNLOAD_HINT)
     found = header.shape
     full = (*found, 1) if len(found) == len(shape) - 1 and shape[-1] == 1 else found
     if len(full) != len(shape) or any(want not in (None, have) for have, want in zip(full, shape, strict=True)):

@@ -45,7 +45,7 @@ ARCHIVES = {
     )
     for split, folder in FOLDERS.items()
 }
-UNPACKED = {split: int(1.05 * count * (1_837_056 + 18_432)) + (1 << 20) for split, count in PUBLISHED.items()}
+MAX_UNPACKED_BYTES = {split: int(1.05 * count * (1_837_056 + 18_432)) + (1 << 20) for split, count in PUBLISHED.items()}
 """Maximum unpacked size of an archive in bytes: the size of the published files, plus 5 % and 1 MiB [O]."""
 
 SCENES: tuple[tuple[str, int, int], ...] = (("S1", 1, 41), ("S2", 3035, 15), ("S3", 3185, 11), ("S4", 3306, 26))
@@ -104,15 +104,15 @@ _WAVELENGTHS = {
 _TOLERANCE = 0.02
 """Maximum distance of a value from an integer [O]: float32 files differ by 0.003, other scalings by up to 0.5."""
 
-SAMPLED = 200
+CALIBRATION_PATCHES = 200
 """Number of evenly spaced training patches that the calibration reads [O]."""
 _STEP = 4
 """Step of the rows and columns that are used for the ranges [O]."""
-_DARK = 0.1
+_MIN_NIR = 0.1
 """Near infrared reflectance below which a pixel is water or shadow and is excluded from OPTRAM [O]: with such pixels
 the wet edge of genuine patches is ten times too high and crosses the dry one."""
 _PERCENTILES = (0.5, 99.5)
-_USED: tuple[str, ...] = ("B3", "B4", "B8", "B11", "B12", "slope", "DEM")
+_CALIBRATION_BANDS: tuple[str, ...] = ("B3", "B4", "B8", "B11", "B12", "slope", "DEM")
 _MIRROR = {"train": "train", "val": "validation", "test": "test"}
 _IMAGE = re.compile(r"image_([0-9]{1,9})\.h5")
 
@@ -289,7 +289,7 @@ class Landslide4Sense(StoredPatchDataset):
                 self.root / FOLDERS[split],
                 strip_top=FOLDERS[split],
                 progress=self._show_bytes,
-                max_bytes=UNPACKED[split],
+                max_bytes=MAX_UNPACKED_BYTES[split],
             )
 
     def _check_archive(self, split: str, archive: Path) -> None:
@@ -518,12 +518,12 @@ def calibrate(images: Sequence[Path]) -> Calibration:
     Raises:
         DataError: if the patches are too uniform, or a file is damaged.
     """
-    chosen = [images[index] for index in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int))]
+    chosen = [images[index] for index in np.unique(np.linspace(0, len(images) - 1, CALIBRATION_PATCHES).astype(int))]
     fit = OptramFit()
     kept: list[tuple[Features, FloatArray]] = []
     for path in chosen:
         features, moist, nir = _features(read_image(path), path)
-        fit.add(np.where(nir < _DARK, np.nan, features["NDVI"]), moist)
+        fit.add(np.where(nir < _MIN_NIR, np.nan, features["NDVI"]), moist)
         kept.append(({name: values[::_STEP, ::_STEP] for name, values in features.items()}, moist[::_STEP, ::_STEP]))
     edges = fit.edges()
     for features, moist in kept:
@@ -562,7 +562,7 @@ def paper_channels(image: NDArray[np.float64], calibration: Calibration, where: 
 
 def _features(image: NDArray[np.float64], where: object) -> tuple[Features, FloatArray, FloatArray]:
     """Return all features except SMI, the transformed B12 from which SMI is computed, and the near infrared."""
-    physical = to_physical(image[[NAMES.index(name) for name in _USED]], _USED, where)
+    physical = to_physical(image[[NAMES.index(name) for name in _CALIBRATION_BANDS]], _CALIBRATION_BANDS, where)
     green, red, nir, swir, far_swir, slope, dem = physical
     features: Features = {
         "NDBI": ndbi(swir, nir),

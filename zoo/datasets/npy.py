@@ -21,7 +21,7 @@ from zoo.datasets.base import shape_text
 from zoo.errors import DataError
 
 _MAGIC = b"\x93NUMPY"
-_LONGEST_HEADER = 10_000
+_MAX_HEADER_BYTES = 10_000
 _DTYPE = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[a-zA-Z]\d{0,4}(?:\[\w{1,4}\])?)['"]""")
 _ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,\s]*)\)""")
@@ -64,7 +64,7 @@ def read_npy_header(path: str | os.PathLike[str], *, hint: str = "Copy it again"
             if start[6:7] in (b"\x02", b"\x03"):
                 length, begin = int.from_bytes(start[8:12], "little"), 12
             file.seek(begin)
-            text = file.read(min(length, _LONGEST_HEADER))
+            text = file.read(min(length, _MAX_HEADER_BYTES))
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error

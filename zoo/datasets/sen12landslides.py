@@ -25,7 +25,7 @@ from zoo.datasets.arguments import Names, checked_options, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.download import RemoteFile, absent, fetch
-from zoo.datasets.hdf5 import AGAIN, find_array, open_hdf5
+from zoo.datasets.hdf5 import COPY_HINT, find_array, open_hdf5
 from zoo.datasets.splits import Partition, by_group
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
@@ -53,7 +53,7 @@ NO_DATA = 0
 UNKNOWN = 255
 """Not a class of Sentinel-2's scene classification. Some files hold it over a whole image whose classification is
 missing. Such pixels may be clear or not: they count as hidden when an image is chosen, and are kept in it."""
-HIDDEN: tuple[int, ...] = (NO_DATA, 1, 3, 8, 9, 10, 11)
+HIDDEN_CLASSES: tuple[int, ...] = (NO_DATA, 1, 3, 8, 9, 10, 11)
 """Classes under which the ground is not visible: no data, defective, cloud shadow, medium and high cloud, cirrus, snow.
 The authors' list also has 2, dark ground in the shade of hills [S]; that ground is visible, so 2 is excluded [O]."""
 BASELINE_4 = "2022-01-25"
@@ -61,7 +61,7 @@ BASELINE_4 = "2022-01-25"
 
 MAX_DATES = 1000
 """Maximum number of dates in a file [O]; the published files have 15."""
-_FARTHEST = 1e9
+_MAX_COORDINATE = 1e9
 """Maximum absolute value of a projected coordinate in metres [O]; on Earth they stay below 3e7."""
 _OFFSET = 1000
 _DECODING = 1
@@ -70,7 +70,7 @@ _ARCHIVE = re.compile(r"\w[\w.-]*\.tar\.gz")
 _PATCH_NAME = re.compile(r"(?P<region>.+)_(?P<sensor>s2|s1asc|s1dsc)_(?P<id>[^_]+)")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _SINCE = re.compile(r"(second|minute|hour|day)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[T ](\d{1,2}:\d{2}(?::\d{2})?))?")
-_OTHER_SPLIT = f"Get it again from {SOURCE}, or split by region with split_by=group"
+_SPLIT_HINT = f"Get it again from {SOURCE}, or split by region with split_by=group"
 
 
 class Sen12Landslides(StoredPatchDataset):
@@ -278,7 +278,7 @@ class Sen12Landslides(StoredPatchDataset):
         def share(position: int) -> float:
             if self.sensor == "s2":
                 classes = _read_layer(file, SCENE_CLASSES, header.order[position])
-                return float(np.mean(np.isin(classes, (*HIDDEN, UNKNOWN)) | np.isnan(classes)))
+                return float(np.mean(np.isin(classes, (*HIDDEN_CLASSES, UNKNOWN)) | np.isnan(classes)))
             return float(np.isnan(_read_layer(file, "VV", header.order[position])).mean())
 
         return _choose_images(header, self.dates, self._reference[name], self.max_cloud, share)
@@ -289,7 +289,7 @@ class Sen12Landslides(StoredPatchDataset):
             return np.asarray(np.isnan(layer) | (layer <= -9999))
         # Digital numbers above 32767 overflowed to negative int16; a genuine one without offset is at least -1000.
         lowest = 0 if self.edition == "raw" else -_OFFSET
-        hidden = HIDDEN if self.clouds == "mask" else (NO_DATA,)
+        hidden = HIDDEN_CLASSES if self.clouds == "mask" else (NO_DATA,)
         return np.asarray(np.isnan(layer) | (layer < lowest) | np.isin(classes, hidden))
 
     def _partition(
@@ -424,7 +424,7 @@ def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None =
         try:
             state = path.stat()
         except OSError as error:
-            raise DataError("the file is missing", where=path, hint=AGAIN) from error
+            raise DataError("the file is missing", where=path, hint=COPY_HINT) from error
         stamp = (str(path), state.st_size, state.st_mtime_ns)
         if name in known and known[name].stamp == stamp:
             entries[name] = known[name]
@@ -479,7 +479,7 @@ def _read_layer(file: h5py.File, name: str, time: int) -> NDArray[np.float32]:
         raise DataError(
             f"variable {name!r} has the dimensions ({', '.join(axes)}) instead of time, y and x",
             where=file.filename,
-            hint=AGAIN,
+            hint=COPY_HINT,
         )
     sizes = dict(zip(axes, variable.shape, strict=True))
     if (sizes["y"], sizes["x"]) != (SIZE, SIZE) or time >= sizes["time"]:
@@ -487,7 +487,7 @@ def _read_layer(file: h5py.File, name: str, time: int) -> NDArray[np.float32]:
             f"variable {name!r} is {sizes['y']} x {sizes['x']} pixels at {sizes['time']} dates, as published "
             f"{SIZE} x {SIZE} at each date of the file",
             where=file.filename,
-            hint=AGAIN,
+            hint=COPY_HINT,
         )
     raw = variable[tuple(time if axis == "time" else slice(None) for axis in axes)]
     layer = np.asarray(raw, dtype=np.float32)
@@ -502,13 +502,13 @@ def _read_layer(file: h5py.File, name: str, time: int) -> NDArray[np.float32]:
 def _read_mask(file: h5py.File, dates: int) -> NDArray[np.uint8]:
     """Return the mask, uint8 (128, 128) of 0 and 1, which must be the same at every date."""
     first = _read_layer(file, "MASK", 0)
-    mask = binary_mask(first, Path(file.filename), hint=AGAIN)
+    mask = binary_mask(first, Path(file.filename), hint=COPY_HINT)
     for time in range(1, dates):
         if not np.array_equal(first, _read_layer(file, "MASK", time)):
             raise DataError(
                 f"the mask at date {time} differs from that at date 0; as published it is the same at all dates",
                 where=file.filename,
-                hint=AGAIN,
+                hint=COPY_HINT,
             )
     return mask
 
@@ -521,19 +521,19 @@ def _times(file: h5py.File) -> NDArray[np.datetime64]:
         raise DataError(
             f"the variable time holds no dates (units {units!r}, shape {variable.shape})",
             where=file.filename,
-            hint=AGAIN,
+            hint=COPY_HINT,
         )
     clock = [int(part) for part in (found[3] or "0:0").split(":")]
     try:
         start = datetime(*(int(part) for part in found[2].split("-")), *clock)  # type: ignore[arg-type]
     except ValueError as error:
-        raise DataError(f"the variable time has the units {units!r}", where=file.filename, hint=AGAIN) from error
+        raise DataError(f"the variable time has the units {units!r}", where=file.filename, hint=COPY_HINT) from error
     seconds = np.round(np.asarray(variable[:], dtype=np.float64) * _UNITS[found[1]])
     if not (np.abs(seconds) < 1e11).all():
-        raise DataError("a date is missing or out of range", where=file.filename, hint=AGAIN)
+        raise DataError("a date is missing or out of range", where=file.filename, hint=COPY_HINT)
     times = np.asarray(np.datetime64(start, "s") + seconds.astype("timedelta64[s]"))
     if (times < np.datetime64("1900-01-01")).any() or (times > np.datetime64("2200-01-01")).any():
-        raise DataError(f"a date is out of range ({times.min()} to {times.max()})", where=file.filename, hint=AGAIN)
+        raise DataError(f"a date is out of range ({times.min()} to {times.max()})", where=file.filename, hint=COPY_HINT)
     return times
 
 
@@ -541,7 +541,7 @@ def _event(text: str, path: str | os.PathLike[str]) -> str:
     try:
         return date.fromisoformat(text[:10]).isoformat()
     except ValueError as error:
-        raise DataError(f"attribute event_date is {text[:80]!r}, not a date", where=path, hint=AGAIN) from error
+        raise DataError(f"attribute event_date is {text[:80]!r}, not a date", where=path, hint=COPY_HINT) from error
 
 
 def _coordinate(file: h5py.File, name: str) -> NDArray[np.float64] | None:
@@ -552,11 +552,11 @@ def _coordinate(file: h5py.File, name: str) -> NDArray[np.float64] | None:
         return None
     values = np.asarray(found[:], dtype=np.float64)
     step = abs(values[-1] - values[0]) / (len(values) - 1)
-    if not (np.abs(values) < _FARTHEST).all() or not 1e-3 < step < _FARTHEST:
+    if not (np.abs(values) < _MAX_COORDINATE).all() or not 1e-3 < step < _MAX_COORDINATE:
         raise DataError(
             f"the coordinate {name} is not in metres (from {values[0]:g} to {values[-1]:g})",
             where=file.filename,
-            hint=AGAIN,
+            hint=COPY_HINT,
         )
     return values
 
@@ -573,7 +573,7 @@ def _text(value: Any) -> str:
 def _number(variable: h5py.Dataset, key: str, default: float) -> np.float32:
     value = float(np.asarray(variable.attrs.get(key, default)).reshape(-1)[0])
     if not math.isfinite(value):
-        raise DataError(f"{key} of variable {variable.name!r} is {value}", where=variable.file.filename, hint=AGAIN)
+        raise DataError(f"{key} of variable {variable.name!r} is {value}", where=variable.file.filename, hint=COPY_HINT)
     return np.float32(value)
 
 
@@ -792,14 +792,14 @@ def _read_official(path: Path, sensor: str, patches: Mapping[str, Path]) -> dict
     Raises:
         DataError: if the file is damaged, names a patch twice, or names one that is not in ``patches``.
     """
-    official = read_json(path, _Official, what="official split", hint=_OTHER_SPLIT, error=DataError)
+    official = read_json(path, _Official, what="official split", hint=_SPLIT_HINT, error=DataError)
     splits: dict[str, list[str]] = {}
     homes: dict[str, str] = {}
     for split, items in (("train", official.train), ("val", official.val), ("test", official.test)):
         splits[split] = sorted(_patch_name(item, sensor, path) for item in items)
         for name in splits[split]:
             if name in homes:
-                raise DataError(f"{name} is in {homes[name]} and in {split}", where=path, hint=_OTHER_SPLIT)
+                raise DataError(f"{name} is in {homes[name]} and in {split}", where=path, hint=_SPLIT_HINT)
             homes[name] = split
     missing = sorted(set(homes) - set(patches))
     if missing:
@@ -815,7 +815,7 @@ def _patch_name(item: str | dict[str, Any], sensor: str, path: Path) -> str:
     text = item.get(sensor) if isinstance(item, dict) else item
     if not isinstance(text, str) or not text.endswith(".nc"):
         raise DataError(
-            f"an entry of the official split names no file of {sensor}: {str(item)[:80]}", where=path, hint=_OTHER_SPLIT
+            f"an entry of the official split names no file of {sensor}: {str(item)[:80]}", where=path, hint=_SPLIT_HINT
         )
     return Path(text.replace("\\", "/")).stem
 

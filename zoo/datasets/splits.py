@@ -27,7 +27,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 FRACTIONS: tuple[float, float, float] = (6.0, 2.0, 2.0)
 """Shares of training, validation and test [P]."""
 
-_LONGEST = 10**6
+_MAX_SIDE = 10**6
 """Maximum side of a block and maximum guard, in patches [O]; no grid is larger."""
 _GROUP_DISTANCE = 2.0**44
 """Artificial distance between patches of different groups in the search for neighbours; larger than any grid."""
@@ -210,9 +210,11 @@ def by_block(
         ConfigError: if ``block`` or ``guard`` is out of range.
     """
     shares = _shares(fractions)
-    for option, value, least in (("guard", guard, 0), ("block", block, 1)):
-        if value is not None and not least <= value <= _LONGEST:
-            raise ConfigError("is out of range", where=f"option {option}", hint=f"Give {least} to {_LONGEST:,} patches")
+    for option, value, minimum in (("guard", guard, 0), ("block", block, 1)):
+        if value is not None and not minimum <= value <= _MAX_SIDE:
+            raise ConfigError(
+                "is out of range", where=f"option {option}", hint=f"Give {minimum} to {_MAX_SIDE:,} patches"
+            )
     unplaced = [patch.name for patch in patches if patch.row is None or patch.col is None]
     if unplaced:
         raise DataError(

@@ -24,7 +24,7 @@ from zoo.schema import Number, restore_numbers
 if TYPE_CHECKING:
     from zoo.datasets.base import PatchDataset
 
-CONSTANT = 1e-7
+CONSTANT_RATIO = 1e-7
 """Maximum ratio of standard deviation to mean of a constant band; float32 cannot represent finer differences."""
 
 
@@ -190,7 +190,7 @@ def normalisation_scale(
         float64 (C,), all positive.
     """
     deviations = np.asarray(std, dtype=np.float64)
-    return np.where(deviations > CONSTANT * np.abs(np.asarray(mean, dtype=np.float64)), deviations, 1.0)
+    return np.where(deviations > CONSTANT_RATIO * np.abs(np.asarray(mean, dtype=np.float64)), deviations, 1.0)
 
 
 def normalise_bands(image: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ CALIBRATION_PATCHES = 64
 """Number of patches that calibrate the ranges of int8."""
 MISSING_SHARE = 0.01
 """Share of NaN values in random images."""
-BATCH = 8
+EXPORT_BATCH = 8
 DEEPNESS_OVERLAP_PERCENT = 25
 """Overlap of neighbouring tiles [O]: pixels at the border of a tile have less context than those in its middle."""
 
@@ -392,7 +392,7 @@ def _random_images(subject: ExportSubject, batch: int, height: int, width: int) 
 def _batches(dataset: PatchDataset, count: int, tile_size: int | None) -> Iterator[Batch]:
     """Yield up to ``count`` patches, evenly over the split; for Deepness one at a time, fitted to a tile."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)).tolist()
-    loader: DataLoader[Batch] = DataLoader(Subset(dataset, chosen), batch_size=BATCH if tile_size is None else 1)
+    loader: DataLoader[Batch] = DataLoader(Subset(dataset, chosen), batch_size=EXPORT_BATCH if tile_size is None else 1)
     for batch in loader:
         yield batch if tile_size is None else _fit_to_tile(batch, tile_size)
 

@@ -38,7 +38,7 @@ UNCHANGED = "unchanged"
 """Name of the form that runs the unchanged model."""
 IMAGES_PER_PASS = (1, 2, 4)
 """Images per pass for larger batches; a few images fit in the cache."""
-KEEP_WITHIN = 1.3
+MAX_TIME_RATIO = 1.3
 """Candidates whose first timed pass took longer than this times the best one are not timed again."""
 
 
@@ -440,7 +440,7 @@ def time_interleaved(
         run()
         times[name] = [_seconds(run, device)]
     best = min(values[0] for values in times.values())
-    near = {name: run for name, run in candidates.items() if times[name][0] <= KEEP_WITHIN * best}
+    near = {name: run for name, run in candidates.items() if times[name][0] <= MAX_TIME_RATIO * best}
     turns = 1
     started = time.perf_counter()
     while len(near) > 1 and turns < most and (turns < least or time.perf_counter() - started < seconds):

@@ -16,12 +16,12 @@ from zoo.evaluation.metrics import pooled_dice
 from zoo.training.evaluate import IGNORE_INDEX
 from zoo.training.predictor import landslide_probability
 
-CLOSE = {"fp32": 1e-4, "bf16": 0.1}
+MAX_LOGIT_DIFFERENCE = {"fp32": 1e-4, "bf16": 0.1}
 """Maximum difference of a logit, relative to the largest logit, that counts as rounding. Deep networks amplify the
 rounding of a layer. Parity finds wrong forms; the gate checks the effect of bf16 on masks."""
-STRAY_SHARE = 1e-3
+MAX_OUTLIER_SHARE = 1e-3
 """Share of logits that may differ by more: unpooling moves a value if two neighbours are equal up to rounding."""
-ROUNDING = 1 + 2**-22
+ROUNDING_FACTOR = 1 + 2**-22
 """Factor applied to images to measure the sensitivity of a model to rounding."""
 MAX_FLIPS_PPM = 500.0
 """Maximum pixels per million that may cross the threshold."""
@@ -41,7 +41,7 @@ class Difference:
 
     largest: float
     strays: float
-    allowed: float = STRAY_SHARE
+    allowed: float = MAX_OUTLIER_SHARE
 
     @property
     def passed(self) -> bool:
@@ -55,12 +55,12 @@ def difference(found: Tensor, expected: Tensor, precision: str) -> Difference:
     Args:
         found: logits of the form.
         expected: logits of the model.
-        precision: precision of the form, a key of :data:`CLOSE`.
+        precision: precision of the form, a key of :data:`MAX_LOGIT_DIFFERENCE`.
     """
     if found.shape != expected.shape or found.dtype != expected.dtype or not bool(found.isfinite().all()):
         return Difference(float("inf"), 1.0)
     apart = (found - expected).abs() / expected.abs().max().clamp_min(1e-12)
-    return Difference(float(apart.max()), float((apart > CLOSE[precision]).float().mean()))
+    return Difference(float(apart.max()), float((apart > MAX_LOGIT_DIFFERENCE[precision]).float().mean()))
 
 
 class Parity:
@@ -90,8 +90,8 @@ class Parity:
             with suppress(Exception):
                 self._other_size.append((other, model(other)))
             # The share of logits that differ by rounding depends on the model, not on the form.
-            own = [difference(model(ROUNDING * images), logits, "fp32").strays for images, logits in self._pairs]
-        self._allowed = max(STRAY_SHARE, 2 * max(own))
+            own = [difference(model(ROUNDING_FACTOR * images), logits, "fp32").strays for images, logits in self._pairs]
+        self._allowed = max(MAX_OUTLIER_SHARE, 2 * max(own))
 
     @torch.inference_mode()
     def difference(self, form: nn.Module, precision: str, *, any_size: bool = True) -> Difference:

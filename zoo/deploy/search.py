@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.blocks.checks import check_choice
 from zoo.deploy.folding import check_eval_mode, fold
 from zoo.deploy.forms import (
-    KEEP_WITHIN,
+    MAX_TIME_RATIO,
     UNCHANGED,
     Candidate,
     Precision,
@@ -34,7 +34,7 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {"fp32": ("fp32",), "bf16": ("bf1
 """Number formats that may be chosen, by requested precision."""
 PASS_SECONDS = 1.0
 """Maximum time of a pass; a larger example is timed on fewer images, because tuning a tile would take minutes."""
-CHOSEN = "chosen"
+CHOSEN_FORM = "chosen"
 
 Batches = Iterable[Mapping[str, Tensor]]
 
@@ -356,7 +356,7 @@ class _Search:
         if chosen is None:
             return self._run_in_fp32(use_cache=use_cache, choices=choices)
         self.report.chosen = chosen.name
-        self.trials[chosen.name] = self._trial(chosen.name, verdict=CHOSEN)
+        self.trials[chosen.name] = self._trial(chosen.name, verdict=CHOSEN_FORM)
         self.report.trials = list(self.trials.values())
         self.report.messages += self.gate_messages
         self.report.hybrids = dict(hybrids.get(chosen.precision, {})) if "fused" in chosen.name else {}
@@ -428,7 +428,7 @@ class _Search:
             if self._prepare(candidate):
                 seconds |= run([candidate.name])
                 # Each form has its own copy of the weights, so drop slow ones as soon as possible.
-                for name in [name for name in self.built if seconds[name] > KEEP_WITHIN * min(seconds.values())]:
+                for name in [name for name in self.built if seconds[name] > MAX_TIME_RATIO * min(seconds.values())]:
                     del self.built[name]
         seconds |= run(list(self.built))
         for name in seconds:

@@ -15,7 +15,7 @@ from zoo.errors import DataError
 from zoo.physics.bands import Band
 from zoo.physics.running import ChannelMoments, ChannelStatistics
 
-CONSTANT = 1e-12
+CONSTANT_RATIO = 1e-12
 """Ratio of variance to squared mean below which a channel counts as constant [O]."""
 
 COLLINEAR = 1e-9
@@ -73,7 +73,7 @@ def collinearity(
     """
     variance = np.diag(covariance)
     scale = np.square(means) if means is not None else np.zeros(len(names))
-    varies = variance > np.maximum(CONSTANT * scale, np.finfo(np.float64).tiny)
+    varies = variance > np.maximum(CONSTANT_RATIO * scale, np.finfo(np.float64).tiny)
     correlation = np.full(covariance.shape, np.nan)
     vif = np.full(len(names), np.nan)
     kept = np.flatnonzero(varies)
@@ -121,12 +121,12 @@ def variance_inflation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-SMALL = 1600.0
+SMALL_LANDSLIDE_M2 = 1600.0
 """Area in square metres below which a landslide counts as small [P]."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-_EIGHT = np.ones((3, 3), dtype=bool)
+_NEIGHBOURS_8 = np.ones((3, 3), dtype=bool)
 
 
 @dataclass
@@ -157,7 +157,7 @@ class Sizes:
             landslide: mask of landslide pixels, bool (H, W).
         """
         self.masks += 1
-        labels, count = ndimage.label(landslide, structure=_EIGHT)
+        labels, count = ndimage.label(landslide, structure=_NEIGHBOURS_8)
         if not count:
             return
         self.masks_with += 1
@@ -188,7 +188,7 @@ class Sizes:
         """Share of landslides below 1,600 m2, 0..1; ``None`` if there are no landslides or no pixel size."""
         if self.pixel_size is None or not self.pixels:
             return None
-        return float((self.areas < SMALL).mean())
+        return float((self.areas < SMALL_LANDSLIDE_M2).mean())
 
     @property
     def at_border(self) -> int:
@@ -379,7 +379,7 @@ def _sizes(sizes: Sizes) -> dict[str, Any]:
         "at_border": sizes.at_border,
         "unit": sizes.unit,
         "quantiles": {f"{share:g}": area for share, area in sizes.quantiles().items()},
-        f"share_below_{SMALL:g}_m2": sizes.small,
+        f"share_below_{SMALL_LANDSLIDE_M2:g}_m2": sizes.small,
     }
 
 

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.diagnostics.description import SMALL, Collinearity, Description, Sizes
+from zoo.diagnostics.description import SMALL_LANDSLIDE_M2, Collinearity, Description, Sizes
 
 HIGH_VIF = 10.0
 """VIF above which collinearity is usually considered high."""
 
 _BAR = "#3b6ea5"
 _WARNING = "#d1495b"
-_QUIET = "#6b7280"
+_MUTED_COLOUR = "#6b7280"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
@@ -58,7 +58,7 @@ def _draw_correlation(ax: Axes, found: Collinearity) -> None:
     for row in range(count):
         for column in range(count):
             value = float(found.correlation[row, column])
-            text, colour = ("-", _QUIET) if np.isnan(value) else (_two_decimals(value), _text_colour(value))
+            text, colour = ("-", _MUTED_COLOUR) if np.isnan(value) else (_two_decimals(value), _text_colour(value))
             ax.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     ax.set_title("correlation")
     ax.figure.colorbar(image, ax=ax, shrink=0.8, label="Pearson's r")
@@ -77,8 +77,8 @@ def _draw_vif(ax: Axes, found: Collinearity) -> None:
     for place, value, length in zip(places, found.vif, lengths, strict=True):
         text = "constant" if np.isnan(value) else "infinite" if np.isinf(value) else f"{value:.3g}"
         ax.text(length * 1.04, float(place), text, va="center", fontsize=9, bbox=_PAPER)
-    ax.axvline(HIGH_VIF, color=_QUIET, linestyle="--", linewidth=1)
-    ax.text(HIGH_VIF, -0.75, f" {HIGH_VIF:g}", color=_QUIET, fontsize=8, va="center")
+    ax.axvline(HIGH_VIF, color=_MUTED_COLOUR, linestyle="--", linewidth=1)
+    ax.text(HIGH_VIF, -0.75, f" {HIGH_VIF:g}", color=_MUTED_COLOUR, fontsize=8, va="center")
     ax.set_yticks(places, found.names)
     ax.set_ylim(len(found.names) - 0.4, -1)
     ax.set_xlabel("VIF = 1 / (1 - R²)")
@@ -138,7 +138,11 @@ def _draw_sizes(ax: Axes, sizes: Sizes) -> None:
     ax.axvline(median, color="black", linewidth=1.2, label=f"median {median:,.0f} {unit}")
     if sizes.pixel_size is not None:
         ax.axvline(
-            SMALL, color=_WARNING, linestyle="--", linewidth=1.2, label=f"{SMALL:,.0f} m²: {sizes.small:.0%} below"
+            SMALL_LANDSLIDE_M2,
+            color=_WARNING,
+            linestyle="--",
+            linewidth=1.2,
+            label=f"{SMALL_LANDSLIDE_M2:,.0f} m²: {sizes.small:.0%} below",
         )
     ax.set_xlabel(f"area ({unit})")
     ax.set_ylabel("landslides")
@@ -161,6 +165,6 @@ def _text_colour(value: float) -> str:
 
 
 def _show_text(ax: Axes, text: str) -> None:
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_QUIET)
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color=_MUTED_COLOUR)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -19,7 +19,7 @@ Figures = NDArray[np.float64]
 Z_95 = 1.96
 """Half-width of a 95 % interval in standard errors, as in the paper [S]."""
 
-FEWEST = 50
+MIN_POINTS = 50
 """Number of points for a rare class; the paper recommends 50 to 100 for each class of change [S]."""
 
 
@@ -74,8 +74,8 @@ class AreaAccuracy:
                     f"{which} mapped as {name} is correct, so its share of the standard errors is 0 and the intervals "
                     "are too narrow: draw more points"
                 )
-            if total < FEWEST:
-                yield f"only {total} points are mapped as {name}; {FEWEST} to 100 are advised for a rare class"
+            if total < MIN_POINTS:
+                yield f"only {total} points are mapped as {name}; {MIN_POINTS} to 100 are advised for a rare class"
 
 
 def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2: Figures) -> AreaAccuracy:
@@ -127,7 +127,7 @@ def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2
 
 
 def allocate_points(pixels: Sequence[int], count: int) -> tuple[int, ...]:
-    """Divide points among strata: rare ones get :data:`FEWEST`, the others a number proportional to their size [S].
+    """Divide points among strata: rare ones get :data:`MIN_POINTS`, the others a number proportional to their size [S].
 
     Args:
         pixels: size of each stratum in pixels, positive.
@@ -140,7 +140,7 @@ def allocate_points(pixels: Sequence[int], count: int) -> tuple[int, ...]:
     (50, 50, 179, 361)
     """
     sizes = np.array(pixels, np.float64)
-    smallest = np.minimum(min(FEWEST, count // len(sizes)), sizes)
+    smallest = np.minimum(min(MIN_POINTS, count // len(sizes)), sizes)
     found = np.zeros(len(sizes), np.int64)
     large = np.ones(len(sizes), bool)
     while True:

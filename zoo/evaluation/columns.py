@@ -25,7 +25,9 @@ from zoo.registry import MetricSpec, catalogue
 Value = float | int | str | None
 Direction = Literal["higher", "lower", "none"]
 UNDEFINED = "-"
-POOLED = "from the counts of all test pixels together, at the threshold chosen on validation (moved in adapted models)"
+POOLED_NOTE = (
+    "from the counts of all test pixels together, at the threshold chosen on validation (moved in adapted models)"
+)
 
 
 class MetricWarning(UserWarning):
@@ -125,7 +127,7 @@ class Column:
 
 
 def _pooled(key: str, heading: str, metric: Metric, formula: str, direction: Direction = "higher") -> Column:
-    return Column(key, heading, f"{formula}; {POOLED}.", metric=metric, direction=direction)
+    return Column(key, heading, f"{formula}; {POOLED_NOTE}.", metric=metric, direction=direction)
 
 
 def _boundary(distance: int, place: int) -> Column:

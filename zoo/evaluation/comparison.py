@@ -18,17 +18,17 @@ from zoo.evaluation.counts import Counts, FloatArray, IntArray
 
 REPLICATES = 2000
 LEVEL = 0.95
-FEWEST_EVENTS = 8
+MIN_EVENTS = 8
 """Minimum number of events for resampling events instead of tiles: with fewer units, bootstrap intervals are too
 narrow and unstable."""
 
 CELLS_AT_ONCE = 2**22
 """Number of weights that are drawn or multiplied at once: 32 MiB as float64."""
-MOST_CELLS = 2**29
+MAX_RESAMPLING_WEIGHTS = 2**29
 """Maximum number of weights, two bytes each: with more than 268,000 images there are fewer replicates."""
-FEWEST_REPLICATES = 200
+MIN_REPLICATES = 200
 MOST_LETTERS = 100
-"""Maximum number of letters for models that do not differ; a table with more is unreadable [O]."""
+"""Maximum number of group_letters for models that do not differ; a table with more is unreadable [O]."""
 
 Metric = Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]
 
@@ -66,12 +66,12 @@ class Resampling:
         """
         if not groups:
             raise ResultError("an empty test split has no figures and no intervals")
-        most = MOST_CELLS // len(groups)
-        if most < FEWEST_REPLICATES:
+        most = MAX_RESAMPLING_WEIGHTS // len(groups)
+        if most < MIN_REPLICATES:
             raise ResultError(f"{len(groups):,} test images are too many for bootstrap intervals")
         replicates = min(replicates, most)
         names, member = np.unique(np.asarray(groups), return_inverse=True)
-        by_event = len(names) >= FEWEST_EVENTS
+        by_event = len(names) >= MIN_EVENTS
         units = len(names) if by_event else len(groups)
         generator = np.random.default_rng(seed)
         weights = np.empty((replicates, len(groups)), np.int16)

@@ -23,21 +23,21 @@ POOR_DICE = 0.2
 wrong [O]."""
 POOR_PRECISION = 0.1
 """Precision below which a model is called poor: nine of ten pixels that it classifies as landslide are not [O]."""
-SHARE_ABOVE = 3.0
+MAX_SHARE_RATIO = 3.0
 """A landslide share above this multiple of the training masks' share is implausible for a scene: training patches are
 cut around landslides, so a whole scene has a smaller share [O]."""
-SHARE_BELOW = 100.0
+MAX_INVERSE_SHARE_RATIO = 100.0
 """A landslide share below the training share divided by this suggests that the model finds nothing in the scene [O].
-The factor is larger than :data:`SHARE_ABOVE`, because most of an ordinary scene has no landslides."""
-MOST_GROUPS = 20
+The factor is larger than :data:`MAX_SHARE_RATIO`, because most of an ordinary scene has no landslides."""
+MAX_GROUPS = 20
 """Maximum number of scenes or events that are recorded individually; nobody reads a longer table [O]."""
 NOT_MEASURED = "not measured"
 SET_COVERAGE = 0.9
 """Coverage of the prediction sets stored in a bundle [O]."""
 
-FEWEST_PIXELS = 100
+MIN_CLASS_PIXELS = 100
 """Minimum number of pixels of a class in a block to estimate the coverage of that class [O]."""
-USUAL_SHARE = 0.95
+USUAL_QUANTILE = 0.95
 """Share of the validation patches that are no farther from the training data than :attr:`UsualDistance.limit` [O]."""
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -120,7 +120,7 @@ class BlockCoverage:
     Attributes:
         blocks: number of blocks.
         landslide: lowest, median and highest share of the landslide pixels whose set holds ``landslide``, over the
-            blocks with at least :data:`FEWEST_PIXELS` such pixels; empty without such a block.
+            blocks with at least :data:`MIN_CLASS_PIXELS` such pixels; empty without such a block.
         background: the same for ``background``.
     """
 
@@ -134,8 +134,8 @@ class BlockCoverage:
         if len(blocks) < 2:
             return None
         known = (
-            [sets.shares(one)[0] for one in blocks if one.positive.sum() >= FEWEST_PIXELS],
-            [sets.shares(one)[1] for one in blocks if one.negative.sum() >= FEWEST_PIXELS],
+            [sets.shares(one)[0] for one in blocks if one.positive.sum() >= MIN_CLASS_PIXELS],
+            [sets.shares(one)[1] for one in blocks if one.negative.sum() >= MIN_CLASS_PIXELS],
         )
         found = [(min(one), float(np.median(one)), max(one)) if one else () for one in known]
         return cls(len(blocks), *found)
@@ -194,7 +194,7 @@ class UsualDistance:
         _check_numbers(self, "side", "median", "limit")
 
     @classmethod
-    def of(cls, distances: NDArray[np.float64], side: int, share: float = USUAL_SHARE) -> UsualDistance | None:
+    def of(cls, distances: NDArray[np.float64], side: int, share: float = USUAL_QUANTILE) -> UsualDistance | None:
         """Return the limit that ceil((n + 1) share) of n patches do not exceed (conformal); ``None`` if n is too small.
 
         Args:
@@ -353,13 +353,13 @@ def measure_split(
         calibration: calibration on the whole split.
 
     Returns:
-        The whole split first, then its groups in alphabetical order; none if there are more than :data:`MOST_GROUPS`.
+        The whole split first, then its groups in alphabetical order; none if there are more than :data:`MAX_GROUPS`.
     """
     shared = MeasuredSplit(data=data, split=split, split_sha256=split_sha256, adapted=adapted, threshold=threshold)
     found = [replace(_measured(shared, counts, groups), calibration=calibration)]
     names = np.asarray(groups)
     known = sorted(set(groups))
-    if 1 < len(known) <= MOST_GROUPS:
+    if 1 < len(known) <= MAX_GROUPS:
         for name in known:
             chosen = counts.select(names == name)
             found.append(replace(_measured(shared, chosen, [name] * len(chosen)), group=name))
@@ -458,19 +458,17 @@ def share_warnings(mapped: float, trained: float | None, *, adapted: bool = Fals
     if not trained:
         return ()
     advice = "" if adapted else " (try --adapt)"
-    if mapped > min(SHARE_ABOVE * trained, 1.0):
+    if mapped > min(MAX_SHARE_RATIO * trained, 1.0):
         return (
-            f"{mapped:.2%} of the mapped pixels are classified as landslide, more than {SHARE_ABOVE:g} times the "
-            f"share in the "
-            f"training masks ({trained:.2%}): the scene may be unlike the training data{advice}, or the "
+            f"{mapped:.2%} of the mapped pixels are classified as landslide, more than {MAX_SHARE_RATIO:g} times the "
+            f"share in the training masks ({trained:.2%}): the scene may be unlike the training data{advice}, or the "
             "threshold too low",
         )
-    if mapped < trained / SHARE_BELOW:
+    if mapped < trained / MAX_INVERSE_SHARE_RATIO:
         return (
-            f"{mapped:.4%} of the mapped pixels are classified as landslide, less than 1/{SHARE_BELOW:g} of the share "
-            f"in the "
-            f"training masks ({trained:.2%}): if there are landslides, the scene may be unlike the training data"
-            + advice,
+            f"{mapped:.4%} of the mapped pixels are classified as landslide, less than "
+            f"1/{MAX_INVERSE_SHARE_RATIO:g} of the share in the training masks ({trained:.2%}): if there are "
+            f"landslides, the scene may be unlike the training data{advice}",
         )
     return ()
 

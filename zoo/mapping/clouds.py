@@ -27,14 +27,14 @@ from zoo.rasters.stacks import cells_at
 SCL_KINDS = {"cloud": (8, 9, 10), "cloud shadow": (3,), "snow": (11,)}
 """Classes of the scene classification that are reported by name."""
 
-HIDDEN = (*CLOUDY, 11)
+HIDDEN_CLASSES = (*CLOUDY, 11)
 """Classes of the scene classification that are not mapped: those of :data:`zoo.rasters.optical.CLOUDY`, and snow, which
 hides landslides [O]."""
 
 SAMPLE = 1024
 """Side in pixels of the sample of a mask in which classes are counted."""
 
-WORTH_SAYING = 0.001
+MIN_REPORTED_SHARE = 0.001
 """Share of a scene above which bright areas are reported."""
 
 
@@ -106,15 +106,15 @@ class Clouds(Closable):
         name = Path(file).name
         outside = share_outside(layer, scene.mosaic)
         rest = [f"{name} does not cover about {outside:.1%} of the scene: those parts count as clear"]
-        rest = rest if outside >= WORTH_SAYING else []
-        if nodata >= WORTH_SAYING and (found.max() > 1 or layer.nodata != 0):
+        rest = rest if outside >= MIN_REPORTED_SHARE else []
+        if nodata >= MIN_REPORTED_SHARE and (found.max() > 1 or layer.nodata != 0):
             rest.append(f"{name}: {nodata:.1%} of it is nodata and left out of the map")
         if found.max() <= 1:
             self._hidden = (1,)
             # Tools that rasterise polygons declare the background as nodata.
             self._nodata_hides = layer.nodata != 0
             return [f"{name}: {share.get(1, 0.0) * (1 - nodata):.1%} of it is marked as hidden", *rest]
-        self._hidden = HIDDEN
+        self._hidden = HIDDEN_CLASSES
         known = 1 - share.get(0, 0.0)
         kinds = {kind: sum(share.get(one, 0.0) for one in classes) / known for kind, classes in SCL_KINDS.items()}
         return [f"{name}: {', '.join(f'{part:.1%} {kind}' for kind, part in kinds.items())}", *rest]
@@ -127,7 +127,7 @@ class Clouds(Closable):
     def warning(self) -> str:
         """Return a warning for readers of the map; empty if there is none."""
         share = self.bright_share or 0.0
-        if share < WORTH_SAYING or self.masks:
+        if share < MIN_REPORTED_SHARE or self.masks:
             return ""
         return (
             f"about {share:.1%} of the scene is bright and white: clouds or snow, which the model may take for "

@@ -40,10 +40,10 @@ from zoo.training.predictor import PlausibleRange, Predictor
 QUEUED = 2
 """Number of blocks queued per worker: it starts the second one while the first one is sent back."""
 
-PATIENCE = 300.0
+WORKER_TIMEOUT_S = 300.0
 """Seconds to wait for the first worker, or for a new one when all have died."""
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 """Number of workers that may die in the same block before the block is considered the cause."""
 
 
@@ -176,7 +176,7 @@ class RayRunner:
             # New workers come first; otherwise the busy ones would take all blocks.
             waited = [worker.opening for worker in workers if worker.opening is not None]
             waited += [one for worker in workers for one in worker.running]
-            timeout = None if any(worker.running for worker in workers) else PATIENCE
+            timeout = None if any(worker.running for worker in workers) else WORKER_TIMEOUT_S
             found = ray.wait(waited, num_returns=1, timeout=timeout)[0] if waited else []
             if not found:
                 raise ZooError(
@@ -210,9 +210,9 @@ class RayRunner:
         for block in worker.running.values():
             place = block.row, block.column
             self._failures[place] = self._failures.get(place, 0) + 1
-            if self._failures[place] >= MOST_FAILURES:
+            if self._failures[place] >= MAX_FAILURES:
                 raise ZooError(
-                    f"{MOST_FAILURES} workers died in the same block",
+                    f"{MAX_FAILURES} workers died in the same block",
                     where=self._address,
                     hint="Do they have enough memory? Fewer --threads or a smaller --tile needs less",
                 ) from error

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rasterio.windows import Window
 
-BATCH = 4
+BATCH_SIZE = 4
 """Number of images per batch."""
 
-LARGEST = 1024
+MAX_WINDOW_SIDE = 1024
 """Largest side of a window in pixels: the model runs about 150 times on it."""
 
-SLIGHT = 0.01
+MIN_REPORTED_CHANGE = 0.01
 """Smaller changes of the mean probability are not reported."""
 
 Crop = tuple[slice, slice]
@@ -136,16 +136,16 @@ class Explanation:
         sentences = [first]
         ranked = sorted(self.channels, key=lambda one: one.change)
         for start, chosen in (
-            ("Channels that support it most", [one for one in ranked if one.change <= -SLIGHT]),
-            ("Channels that oppose it most", [one for one in reversed(ranked) if one.change >= SLIGHT]),
+            ("Channels that support it most", [one for one in ranked if one.change <= -MIN_REPORTED_CHANGE]),
+            ("Channels that oppose it most", [one for one in reversed(ranked) if one.change >= MIN_REPORTED_CHANGE]),
         ):
             if chosen:
                 words = (f"{' and '.join(one.names)} ({one.probability:.2f} without it)" for one in chosen[:3])
                 sentences.append(f"{start}: {', '.join(words)}")
         if len(sentences) == 1:
             sentences.append(
-                f"No single channel changes it by {SLIGHT} or more. Channels with the same information can stand in "
-                f"for each other: leave them out together (--together)"
+                f"No single channel changes it by {MIN_REPORTED_CHANGE} or more. Channels with the same information "
+                f"can stand in for each other: leave them out together (--together)"
             )
         return sentences
 
@@ -258,7 +258,7 @@ class _Runs:
         batch: list[Tensor] = []
         for image in images:
             batch.append(image)
-            if len(batch) == BATCH:
+            if len(batch) == BATCH_SIZE:
                 yield from self._run(batch)
                 batch = []
         if batch:
@@ -401,10 +401,10 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
     rows, columns = scene.shape
     if width < 1 or height < 1:
         raise ConfigError(f"a window of {width} x {height} pixels is empty", hint="Give COL,ROW,WIDTH,HEIGHT in pixels")
-    if max(width, height) > LARGEST:
+    if max(width, height) > MAX_WINDOW_SIDE:
         raise ConfigError(
             f"a window of {width} x {height} pixels is too large to explain",
-            hint=f"Use at most {LARGEST} x {LARGEST} pixels: the model runs on it about 150 times",
+            hint=f"Use at most {MAX_WINDOW_SIDE} x {MAX_WINDOW_SIDE} pixels: the model runs on it about 150 times",
         )
     if column < 0 or row < 0 or column + width > columns or row + height > rows:
         raise ConfigError(

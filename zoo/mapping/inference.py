@@ -30,12 +30,12 @@ from zoo.training.predictor import VIEWS, PlausibleRange, Predictor, in_views
 
 MapPrecision = Literal["fp32", "bf16", "auto"]
 
-FEWEST_TILES = 32
+MIN_TILES_FOR_SEARCH = 32
 """Minimum number of tiles at which the search for the fastest form saves more time than it takes."""
 
 AS_TRAINED = "as it was trained"
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class MapOptions:
             raise ConfigError(f"unknown dtype {self.dtype!r}", hint="Use uint8 or float32")
         if self.compress not in COMPRESSIONS:
             raise ConfigError(f"unknown compression {self.compress!r}", hint=f"Use one of: {', '.join(COMPRESSIONS)}")
-        if not 1 <= self.workers <= MOST_THREADS or not 1 <= self.batch <= MOST_THREADS:
-            raise ConfigError(f"threads and batch must be between 1 and {MOST_THREADS}")
+        if not 1 <= self.workers <= MAX_THREADS or not 1 <= self.batch <= MAX_THREADS:
+            raise ConfigError(f"threads and batch must be between 1 and {MAX_THREADS}")
 
     @property
     def workers(self) -> int:
@@ -383,7 +383,7 @@ def choose_form(
     Returns:
         The predictor to use, its form, and messages for the user.
     """
-    if precision == "fp32" and plan.tile_count < FEWEST_TILES:
+    if precision == "fp32" and plan.tile_count < MIN_TILES_FOR_SEARCH:
         return predictor, InferenceForm(AS_TRAINED, precision, None, {}, threshold), ()
     rows = plan.rows.tiles[max(0, len(plan.rows) // 2 - 1)]
     columns = plan.columns.tiles[max(0, len(plan.columns) // 2 - 1)]

@@ -25,7 +25,7 @@ from zoo.mapping.scene import Scene
 from zoo.physics import Band, hillshade
 from zoo.physics.bands import colour_bands
 from zoo.rasters.ground import Bounds, ground_size, window_bounds
-from zoo.rasters.map_frame import NOTHING, add_scale_bar, framed_map, legend_patch, reduced, save_picture, stretch
+from zoo.rasters.map_frame import NODATA_COLOUR, add_scale_bar, framed_map, legend_patch, reduced, save_picture, stretch
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -230,7 +230,7 @@ def draw_probability(
         ),
     ]
     if np.isnan(peaks.values).any():
-        legend.append(legend_patch(NOTHING, "no data"))
+        legend.append(legend_patch(NODATA_COLOUR, "no data"))
     below = np.concatenate([ground.picture, np.isfinite(peaks.values)[..., None]], axis=2)
     figure, ax = framed_map(
         [(below, covered), (tinted(peaks.values, threshold), covered)],

@@ -55,13 +55,13 @@ from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated
 
-ROOM = 3.8
+DISK_FACTOR = 3.8
 """Disk space, as a multiple of the map's bytes: its blocks, a working file with overviews, and the finished file."""
 
 WINDOWS, SIDE = 128, 128
 """Number and side in pixels of the windows, spread over the scene, to which a bundle is adapted [O]."""
 
-COMPARED = 48
+SHIFT_WINDOWS = 48
 """Number of windows in which a scene is compared with the training data [O]."""
 
 
@@ -771,7 +771,7 @@ def _scene_tags(scene: Scene) -> dict[str, str]:
 
 def _check_room(journal: Journal, out: Path, shape: tuple[int, int], pixel: int) -> None:
     """Check that the disk has room for files with ``pixel`` bytes per pixel."""
-    needed = ROOM * shape[0] * shape[1] * pixel
+    needed = DISK_FACTOR * shape[0] * shape[1] * pixel
     present = sum(path.stat().st_size for path in journal.folder.glob(BLOCKS))
     check_room(out, needed - present, out.parent)
 
@@ -815,11 +815,11 @@ def _shift_warnings(
     if progress is not None:
         progress("comparing the scene with the training data", 0, 1)
     plausible = PlausibleRange.of(bundle.at_original_scale().predictor())
-    windows = _windows(scene, plausible, clouds, COMPARED)
+    windows = _windows(scene, plausible, clouds, SHIFT_WINDOWS)
     names = [band.name for band in bundle.bands]
     try:
         with single_threaded_passes():
-            sample = PatchSample.draw(windows, names, pixels=COMPARED * SIDE * SIDE, seed=0)
+            sample = PatchSample.draw(windows, names, pixels=SHIFT_WINDOWS * SIDE * SIDE, seed=0)
             found = measure_domain_shift(bundle, sample, device)
     except DataError:
         return []  # a map without valid pixels raises its own error

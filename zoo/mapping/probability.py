@@ -25,10 +25,10 @@ UINT8_STEPS = 250
 
 UINT8_NODATA = 255
 
-CHUNK = 32
+CHUNK_ROWS = 32
 """Number of rows that are encoded at a time, so that they stay in the processor's cache."""
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 
 _RAMP = ((255, 255, 229), (254, 227, 145), (254, 153, 41), (204, 76, 2), (102, 37, 6))
 """Pale yellow to dark brown. Lightness decreases evenly, for greyscale prints and colour-blind readers."""
@@ -44,10 +44,10 @@ def encode(sums: NDArray[np.float64], missing: NDArray[np.bool_], dtype: np.dtyp
     """
     if dtype == np.uint8:
         values = np.empty(sums.shape, dtype=np.uint8)
-        for first in range(0, sums.shape[-2], CHUNK):
-            steps = sums[..., first : first + CHUNK, :] * UINT8_STEPS
+        for first in range(0, sums.shape[-2], CHUNK_ROWS):
+            steps = sums[..., first : first + CHUNK_ROWS, :] * UINT8_STEPS
             steps[~np.isfinite(steps)] = UINT8_NODATA
-            values[..., first : first + CHUNK, :] = np.rint(steps, out=steps)
+            values[..., first : first + CHUNK_ROWS, :] = np.rint(steps, out=steps)
         values[..., missing] = UINT8_NODATA
         return values
     numbers = sums.astype(np.float32)
@@ -99,10 +99,10 @@ class ProbabilityClasses:
     breaks: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not 2 <= len(self.names) <= MOST_CLASSES or len(set(self.names)) < len(self.names) or "" in self.names:
+        if not 2 <= len(self.names) <= MAX_CLASSES or len(set(self.names)) < len(self.names) or "" in self.names:
             raise ConfigError(
                 f"{', '.join(self.names)!r} are not valid class names",
-                hint=f"Give 2 to {MOST_CLASSES} different names: --classes low,medium,high",
+                hint=f"Give 2 to {MAX_CLASSES} different names: --classes low,medium,high",
             )
         if len(self.breaks) != len(self.names) - 1:
             raise ConfigError(

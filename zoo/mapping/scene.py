@@ -32,10 +32,10 @@ Raster: TypeAlias = Mosaic | ResampledMosaic
 UNKNOWN = "unknown"
 """Unit of a band whose file does not state it."""
 
-PIECE = 512
+WINDOW_SIDE = 512
 """Side in pixels of the windows in which a constant band is searched."""
 
-PROBES, PROBE = 16, 32
+PROBE_WINDOWS, PROBE_SIDE = 16, 32
 """Number and side in pixels of the windows that identify a remote scene."""
 
 
@@ -167,7 +167,7 @@ class Scene(Closable):
         """
         found: dict[str, float] = {}
         names = {band.name for band in self.bands}
-        pieces = windows(self.shape, PIECE)
+        pieces = windows(self.shape, WINDOW_SIDE)
         # The first rows of a scene are often without data.
         for place in np.random.default_rng(0).permutation(len(pieces)):
             (top, bottom), (left, right) = pieces[place].toranges()
@@ -245,10 +245,12 @@ class Scene(Closable):
         digest = hashlib.sha256()
         height, width = self.shape
         generator = np.random.default_rng(0)
-        for _ in range(PROBES):
-            row = int(generator.integers(0, max(1, height - PROBE + 1)))
-            column = int(generator.integers(0, max(1, width - PROBE + 1)))
-            pixels = self.read(Reach(row, min(row + PROBE, height)), Reach(column, min(column + PROBE, width)))
+        for _ in range(PROBE_WINDOWS):
+            row = int(generator.integers(0, max(1, height - PROBE_SIDE + 1)))
+            column = int(generator.integers(0, max(1, width - PROBE_SIDE + 1)))
+            pixels = self.read(
+                Reach(row, min(row + PROBE_SIDE, height)), Reach(column, min(column + PROBE_SIDE, width))
+            )
             digest.update(np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()
 

@@ -25,7 +25,7 @@ WEIGHT_STEPS = 1 << 12
 BLOCK = 2048
 """Approximate side of a block in pixels. A block is the unit of computation, of the journal and of the cluster."""
 
-LARGEST_TILE = 1 << 16
+MAX_TILE_SIDE = 1 << 16
 """Maximum side of a tile in pixels; a larger value is a typing error."""
 
 Sums = NDArray[np.float64]
@@ -180,10 +180,10 @@ def check_tiling(tile: int, overlap: int) -> None:
     Raises:
         ConfigError: if a value is not allowed; the hint says which values are.
     """
-    if not 2 * ALIGNMENT <= tile <= LARGEST_TILE or tile % ALIGNMENT:
+    if not 2 * ALIGNMENT <= tile <= MAX_TILE_SIDE or tile % ALIGNMENT:
         raise ConfigError(
             f"a tile of {tile} pixels is not possible",
-            hint=f"Tile sizes are multiples of {ALIGNMENT}, from {2 * ALIGNMENT} to {LARGEST_TILE}",
+            hint=f"Tile sizes are multiples of {ALIGNMENT}, from {2 * ALIGNMENT} to {MAX_TILE_SIDE}",
         )
     if not 0 <= overlap <= tile // 2 or overlap % ALIGNMENT:
         raise ConfigError(

@@ -11,12 +11,12 @@ from zoo.errors import ConfigError, ModelError
 from zoo.models.base import SegmentationModel
 from zoo.registry import Choice
 
-CHANGE, SLOPE = "dNDVI", "slope"
+CHANGE_CHANNEL, SLOPE_CHANNEL = "dNDVI", "slope"
 
 BINS = 1024
 _RANGE = (-2.0, 2.0)
 _SOFTNESS = 0.05
-_NEVER = -20.0
+_MIN_LOGIT = -20.0
 
 PROVENANCE = (
     Choice("S", "Fresh landslides lose their vegetation: NDVI falls between the dates.", "Mondini et al. 2011"),
@@ -61,7 +61,7 @@ class DndviThreshold(SegmentationModel):
         min_slope: float = 10.0,
     ) -> None:
         super().__init__(in_channels, classes, stride=1, minimum_size=1)
-        needed = (CHANGE, SLOPE)[:in_channels] if bands is None else (CHANGE, SLOPE)
+        needed = (CHANGE_CHANNEL, SLOPE_CHANNEL)[:in_channels] if bands is None else (CHANGE_CHANNEL, SLOPE_CHANNEL)
         names = (*needed, *map(str, range(in_channels)))[:in_channels] if bands is None else tuple(bands)
         if len(names) != in_channels:
             raise ConfigError(f"{len(names)} names of bands for {in_channels} bands", where="option bands")
@@ -73,8 +73,8 @@ class DndviThreshold(SegmentationModel):
         if lacking:
             hint = "Make the data with zoo stack --pre FOLDER --post FOLDER --dem FILE"
             raise ModelError(f"the data have no band {', '.join(lacking)}", where=type(self).__name__, hint=hint)
-        self._change = names.index(CHANGE)
-        self._slope = names.index(SLOPE) if SLOPE in names else None
+        self._change = names.index(CHANGE_CHANNEL)
+        self._slope = names.index(SLOPE_CHANNEL) if SLOPE_CHANNEL in names else None
         self.min_slope = min_slope
         self.fixed = threshold is not None
         self.register_buffer("threshold", torch.tensor(0.2 if threshold is None else threshold))
@@ -111,10 +111,10 @@ class DndviThreshold(SegmentationModel):
     def segment(self, x: Tensor) -> Tensor:
         logit = (-x[:, self._change] - self.threshold) / _SOFTNESS
         if self._slope is not None:
-            logit = torch.where(x[:, self._slope] >= self.min_slope, logit, _NEVER)
+            logit = torch.where(x[:, self._slope] >= self.min_slope, logit, _MIN_LOGIT)
         if self.classes == 1:
             return logit[:, None]
-        others = [torch.full_like(logit, _NEVER)] * (self.classes - 2)
+        others = [torch.full_like(logit, _MIN_LOGIT)] * (self.classes - 2)
         return torch.stack([torch.zeros_like(logit), logit, *others], 1)
 
 

@@ -26,7 +26,7 @@ Upsample = Literal["transposed", "bilinear"]
 Mode = Literal["shared", "split", "partial", "separate"]
 Place = Literal["encoder", "bottleneck", "skip", "decoder"]
 
-PARTIAL_LEVELS = 3
+HYBRID_LEVELS = 3
 """Levels whose first convolution is hybrid in ``mode="partial"``."""
 
 _SKELETON = (
@@ -183,7 +183,7 @@ class UNet(SegmentationModel):
         super().__init__(in_channels, classes, stride=stride, minimum_size=2 * stride)
 
         def hybrid(level: int, index: int) -> Convolution:
-            first_of_level = level < PARTIAL_LEVELS and index == 0
+            first_of_level = level < HYBRID_LEVELS and index == 0
             return partial(
                 HybridConv2d,
                 convolution=convolution.split("+")[0] if mode == "partial" and not first_of_level else convolution,

@@ -24,18 +24,18 @@ COLOURS = ("red", "green", "blue")
 SATURATION = {"2A": 0.2, "1C": 0.3558}
 """Reflectance that a TCI shows as 255, by processing level [S]."""
 
-BRIGHT = 190.0
+MIN_CLOUD_VALUE = 190.0
 """Minimum red, green and blue of a cloud [O]. In a level 2A TCI this is a reflectance of 0.15. Blue does not exceed it
 in any pixel of the 1,980 Landslide4Sense patches; bare soil and fresh scars are bright only in red."""
 
-GREY = 0.8
+MIN_CLOUD_GREYNESS = 0.8
 """Minimum ratio of the darkest to the brightest colour of a cloud [O]: clouds and snow are white, roofs and soil are
 not."""
 
-SMALLEST = 1024
+MIN_CLOUD_PIXELS = 1024
 """Minimum pixels of a bright region that counts as a cloud: 10 ha at 10 m. Roofs and quarries are smaller [O]."""
 
-EDGE = 8
+CLOUD_MARGIN = 8
 """Pixels to add around a bright region for the thin edge of a cloud [O]."""
 
 
@@ -68,7 +68,7 @@ def is_bright(colours: NDArray[np.floating]) -> NDArray[np.bool_]:
     """
     darkest = colours.min(axis=0)
     with np.errstate(invalid="ignore"):
-        found: NDArray[np.bool_] = (darkest >= BRIGHT) & (darkest >= GREY * colours.max(axis=0))
+        found: NDArray[np.bool_] = (darkest >= MIN_CLOUD_VALUE) & (darkest >= MIN_CLOUD_GREYNESS * colours.max(axis=0))
     return found
 
 
@@ -80,14 +80,14 @@ def bright_regions(colours: NDArray[np.floating], step: int = 1) -> tuple[NDArra
         step: side of each value of ``colours`` in pixels of the full image.
 
     Returns:
-        The regions with an edge of :data:`EDGE` pixels, bool (H, W), and their share of the pixels with data, without
-        the edge.
+        The regions with an edge of :data:`CLOUD_MARGIN` pixels, bool (H, W), and their share of the pixels with data,
+        without the edge.
     """
     numbers, count = ndimage.label(is_bright(colours))
-    large = np.bincount(numbers.ravel(), minlength=count + 1) >= max(1, SMALLEST // step**2)
+    large = np.bincount(numbers.ravel(), minlength=count + 1) >= max(1, MIN_CLOUD_PIXELS // step**2)
     large[0] = False
     regions: NDArray[np.bool_] = large[numbers]
     if not regions.any():
         return regions, 0.0
-    grown = ndimage.binary_dilation(regions, np.ones((3, 3), bool), iterations=max(1, -(-EDGE // step)))
+    grown = ndimage.binary_dilation(regions, np.ones((3, 3), bool), iterations=max(1, -(-CLOUD_MARGIN // step)))
     return np.asarray(grown, dtype=bool), float(regions.sum() / np.isfinite(colours).all(axis=0).sum())

@@ -215,7 +215,9 @@ class IndexParameters:
         Raises:
             ZooError: as in the constructor, or if the format, a type or a unit is wrong.
         """
-        return from_plain(values, _IndexFile, what=_WHAT, where=where, hint=_HINT, error=DataError).parameters(where)
+        return from_plain(values, _IndexFile, what=_FILE_KIND, where=where, hint=_HINT, error=DataError).parameters(
+            where
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, any_form: bool = False) -> IndexParameters:
@@ -231,7 +233,7 @@ class IndexParameters:
         """
         path = Path(path)
         try:
-            content = read_json(path, _IndexFile, what=_WHAT, hint=_HINT, error=DataError)
+            content = read_json(path, _IndexFile, what=_FILE_KIND, hint=_HINT, error=DataError)
         except FileNotFoundError:
             raise DataError("there is no such file", where=path) from None
         if content.risk.form != EQUATION_4 and not any_form:
@@ -252,7 +254,7 @@ class IndexParameters:
         write_json_atomic(path, self.to_dict())
 
 
-_WHAT = "file of index weights"
+_FILE_KIND = "file of index weights"
 _HINT = 'It needs {"weights": {"slope": 0.25, ...}}'
 
 

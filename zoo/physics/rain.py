@@ -180,7 +180,7 @@ _HOURS: Mapping[str, float] = MappingProxyType(
 )
 """Factor to hours by unit of duration, in lower case."""
 
-_OTHER_RAIN = ("in", "inch", "inches", "in/h", "in/hr", "in/hour", "cm", "cm/h", "m/day")
+_HEADING_UNITS = ("in", "inch", "inches", "in/h", "in/hr", "in/hour", "cm", "cm/h", "m/day")
 """Units of rain that occur in column headings but not in raster files."""
 
 _BRACKETS = re.compile(r"[\[(]\s*(.+?)\s*[\])]\s*$")
@@ -198,7 +198,7 @@ def check_rain_names(intensity: str, duration: str, where: object = None) -> Non
         DataError: if a name states another unit.
     """
     p, d = _stated_units(intensity), _stated_units(duration)
-    if set(p) & {*_HOURS, "duration", "dur"} or set(d) & {*TO_MM_PER_HOUR, *TO_MM, *_OTHER_RAIN, "intensity"}:
+    if set(p) & {*_HOURS, "duration", "dur"} or set(d) & {*TO_MM_PER_HOUR, *TO_MM, *_HEADING_UNITS, "intensity"}:
         raise DataError(
             f"{intensity!r} is to be the intensity, and {duration!r} the duration, which their names contradict",
             where=where,
@@ -211,7 +211,7 @@ def check_rain_names(intensity: str, duration: str, where: object = None) -> Non
             where=where,
             hint=f"Divide its values by {24 / hours:g}, and name it without a unit or in days",
         )
-    wrong = next((one for one in p if TO_MM_PER_HOUR.get(one, 1.0) != 1 or one in TO_MM or one in _OTHER_RAIN), None)
+    wrong = next((one for one in p if TO_MM_PER_HOUR.get(one, 1.0) != 1 or one in TO_MM or one in _HEADING_UNITS), None)
     if wrong is not None:
         raise DataError(
             f"{intensity!r} is in {wrong}, not in mm/h, by its name",
@@ -228,7 +228,7 @@ def _stated_units(name: str) -> list[str]:
         return [found[1]]
     words = re.split(r"[\s_]+", name)
     joined = "/".join(words[-2:])
-    if joined in TO_MM_PER_HOUR or joined in _OTHER_RAIN:
+    if joined in TO_MM_PER_HOUR or joined in _HEADING_UNITS:
         return [joined]
     return (
         words if len(words) == 1 else [" ".join(words[1:]), *(set(words) & {"duration", "dur", "intensity"}), words[-1]]

@@ -21,7 +21,7 @@ from zoo.physics.bands import Band
 PERCENTILES = (0.5, 99.5)
 """Percentiles that describe the range of a band without its outliers."""
 
-SAMPLED = 2_000_000
+MAX_SAMPLED_VALUES = 2_000_000
 """Values of a band to keep for its percentiles: of more, every k-th is kept, and ranks are accurate to 0.02 %."""
 
 BINS = 65_536
@@ -100,7 +100,7 @@ class SampledMoments(RunningMoments):
 
     def __init__(self, expected: int = 0) -> None:
         super().__init__()
-        self._step = max(1, math.ceil(expected / SAMPLED))
+        self._step = max(1, math.ceil(expected / MAX_SAMPLED_VALUES))
         self._kept: list[NDArray[Any]] = []
 
     def add(self, values: NDArray[np.floating[Any]], start: int = 0) -> None:

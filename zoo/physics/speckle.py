@@ -11,13 +11,13 @@ from scipy import ndimage
 
 from zoo.errors import ConfigError
 
-SIDE = 7
+WINDOW_SIDE = 7
 """Side of the square window whose mean and variance the filter uses, in pixels [O]."""
 
 Power = NDArray[np.floating[Any]]
 
 
-def local_looks(power: Power, side: int = SIDE) -> NDArray[np.float64]:
+def local_looks(power: Power, side: int = WINDOW_SIDE) -> NDArray[np.float64]:
     """Return mean^2 / variance of the square around each pixel.
 
     On uniform ground this is the equivalent number of looks. Elsewhere it is smaller, because the ground also varies.
@@ -34,7 +34,7 @@ def local_looks(power: Power, side: int = SIDE) -> NDArray[np.float64]:
         return mean**2 / variance
 
 
-def filter_speckle(power: Power, looks: float, side: int = SIDE) -> NDArray[np.float32]:
+def filter_speckle(power: Power, looks: float, side: int = WINDOW_SIDE) -> NDArray[np.float32]:
     """Reduce speckle in backscatter with the local linear filter of Lee (1980) for multiplicative noise.
 
     Each pixel becomes m + b (z - m), where m is the mean of the square around it. b is the share of the square's

@@ -30,22 +30,22 @@ INFILTRATION = 0.7
 RESPONSE = 0.7
 """Days of rain after which the soil reaches 63 % of its steady-state wetness [O]."""
 
-MOST_PIXELS = 16_000_000
+MAX_PIXELS = 16_000_000
 """Maximum pixels of a terrain. Water can come from anywhere upslope, so the whole elevation is in memory; flow routing
 needs about 300 bytes per pixel, which is 5 GB for this many pixels."""
 
-MOST_SAFETY = 10.0
+MAX_SAFETY = 10.0
 """Upper limit of the factor of safety in outputs [O]; on level ground the factor is infinite."""
 
 SAFETY_CHANNELS: tuple[Band, ...] = (
     Band("wetness", "1", 0.0, 1.0, description="saturated share of the soil, Montgomery & Dietrich (1994)"),
-    Band("factor_of_safety", "1", 0.0, MOST_SAFETY, description="factor of an infinite slope; below 1 it fails"),
+    Band("factor_of_safety", "1", 0.0, MAX_SAFETY, description="factor of an infinite slope; below 1 it fails"),
 )
 
 SAFETY_SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "wetness": "steady wetness (Montgomery & Dietrich 1994), water shared among lower neighbours",
-        "factor_of_safety": f"infinite slope, at most {MOST_SAFETY:g}",
+        "factor_of_safety": f"infinite slope, at most {MAX_SAFETY:g}",
     }
 )
 """Description of how each channel is computed."""
@@ -328,12 +328,12 @@ def check_size(shape: tuple[int, ...], where: object = None) -> None:
         where: the file, for the message.
 
     Raises:
-        DataError: if the terrain has more pixels than :data:`MOST_PIXELS`.
+        DataError: if the terrain has more pixels than :data:`MAX_PIXELS`.
     """
     pixels = math.prod(shape)
-    if pixels > MOST_PIXELS:
+    if pixels > MAX_PIXELS:
         raise DataError(
-            f"{pixels:,} pixels are too many: the upslope area needs all in memory, at most {MOST_PIXELS:,}",
+            f"{pixels:,} pixels are too many: the upslope area needs all in memory, at most {MAX_PIXELS:,}",
             where=where,
             hint="Cut out a catchment, or use a coarser grid: gdalwarp -te ... or -tr ...",
         )
@@ -352,7 +352,7 @@ def upslope_area(elevation: NDArray[np.float32], pixel_size: float, weight: npt.
         weight: weight per square metre, (H, W), such as its rain in m/day, which gives m2/day; None for 1.
 
     Raises:
-        DataError: if there are more pixels than :data:`MOST_PIXELS`, or elevation is unknown everywhere.
+        DataError: if there are more pixels than :data:`MAX_PIXELS`, or elevation is unknown everywhere.
     """
     check_size(elevation.shape)
     unknown = np.isnan(elevation)
@@ -388,7 +388,7 @@ def safety_channels(
         wetness and factor of safety, float32 (H, W), NaN where elevation or slope is NaN; the factor is at most 10.
 
     Raises:
-        DataError: if there are more pixels than :data:`MOST_PIXELS`, elevation is unknown everywhere, or rain is
+        DataError: if there are more pixels than :data:`MAX_PIXELS`, elevation is unknown everywhere, or rain is
             negative.
     """
     soil = soil or Soil()
@@ -398,12 +398,12 @@ def safety_channels(
     steep = np.clip(np.where(np.isnan(slope), np.nan, slope.astype(np.float64)), 0.0, 89.9)
     depth = np.clip(soil.depth * np.exp(-0.6 * np.tan(np.radians(steep))), 0.3, 3.0)
     wetness = steady_wetness(recharge, area, soil.conductivity * depth, steep)
-    safety = np.minimum(factor_of_safety(steep, wetness, soil.cohesion, soil.friction, depth), MOST_SAFETY)
+    safety = np.minimum(factor_of_safety(steep, wetness, soil.cohesion, soil.friction, depth), MAX_SAFETY)
     blank = np.isnan(elevation) | np.isnan(steep)
     return (np.where(blank, np.nan, wetness).astype(np.float32), np.where(blank, np.nan, safety).astype(np.float32))
 
 
-CHUNK = 16_384
+CHUNK_PIXELS = 16_384
 """Pixels per chunk: small enough for the arrays to stay in the CPU cache."""
 
 
@@ -469,8 +469,8 @@ def supplied_failure(
     found = np.full((3, theta.size), np.nan)
     known = np.flatnonzero(np.isfinite(theta) & np.isfinite(water))
     flat_theta, flat_water = theta.ravel(), water.ravel()
-    for start in range(0, len(known), CHUNK):
-        part = known[start : start + CHUNK]
+    for start in range(0, len(known), CHUNK_PIXELS):
+        part = known[start : start + CHUNK_PIXELS]
         found[:, part] = _failure(np.radians(flat_theta[part]), flat_water[part], soils, soil_unit_weight)
     probability, mean, deviation = found.reshape(3, *theta.shape)
     return probability, mean, deviation
@@ -500,7 +500,7 @@ def _failure(
         np.divide(soils["cohesion"][number] / unit_weight, depth, out=depth)
         safety += depth
         safety /= tangent
-        np.minimum(safety, MOST_SAFETY, out=safety)
+        np.minimum(safety, MAX_SAFETY, out=safety)
         failed += safety < 1
         total += safety
         safety *= safety

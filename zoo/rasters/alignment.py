@@ -24,7 +24,7 @@ from zoo.files import Closable
 from zoo.physics.rain import TO_MM, TO_MM_PER_HOUR, check_rain
 from zoo.rasters.grid import grid_box, grid_crs
 from zoo.rasters.ground import crs_name
-from zoo.rasters.layers import CLASSES, BandFile, Layer, open_layer
+from zoo.rasters.layers import CLASS_ROLES, BandFile, Layer, open_layer
 from zoo.rasters.reading import RasterReader, opened, readable
 from zoo.rasters.stacks import SAME_LATTICE, Stack
 
@@ -33,7 +33,7 @@ MARGIN = 0.05
 
 Values: TypeAlias = NDArray[np.float32]
 
-_UNSTATED = frozenset({"", "unknown"})
+_UNKNOWN_UNITS = frozenset({"", "unknown"})
 _TO_DAYS = {
     **dict.fromkeys(("day", "days", "d"), 1.0),
     **dict.fromkeys(("h", "hr", "hour", "hours"), 1 / 24),
@@ -67,7 +67,7 @@ class AlignedBand(Closable):
         self.codes: tuple[float, ...] = ()
         self._exits = ExitStack()
         try:
-            self._reader = self._exits.enter_context(RasterReader(layer.path, classes=layer.role in CLASSES))
+            self._reader = self._exits.enter_context(RasterReader(layer.path, classes=layer.role in CLASS_ROLES))
             self._position = [band.index for band in self._reader.bands].index(layer.file.band)
             if self._shift is None:
                 self._open_warped()
@@ -275,7 +275,7 @@ def _shift(layer: Layer, grid: GeoBox) -> tuple[int, int] | None:
 
 
 def _method(layer: Layer, grid: GeoBox) -> str:
-    if layer.role in CLASSES:
+    if layer.role in CLASS_ROLES:
         return "nearest"
     width, height = layer.pixel_size_in(grid_crs(grid), _centre(grid))
     # A difference of a few per cent comes from the projection, not from the pixel size.
@@ -406,7 +406,7 @@ def _check_unit(layer: Layer) -> None:
     intensity = layer.role == "rain_intensity"
     unit = layer.unit.strip().lower()
     factor = (TO_MM_PER_HOUR if intensity else _TO_DAYS).get(unit)
-    if unit in _UNSTATED or factor == 1:
+    if unit in _UNKNOWN_UNITS or factor == 1:
         return
     what, needed = ("intensity", "mm/h") if intensity else ("duration", "days")
     hint = "Convert it first, for instance with gdal_calc.py"

@@ -24,7 +24,7 @@ from zoo.rasters.vectors import project, read_vector
 BLOCK = 512
 """Side of a window in pixels. All pixels of a window are assigned its mean pixel area."""
 
-MOST_CLASSES = 100
+MAX_CLASSES = 100
 """Maximum number of classes; a raster with more distinct values holds measurements [O]."""
 
 MAP_CLASS, REFERENCE = "map_class", "reference"
@@ -144,9 +144,9 @@ def survey(
         rows, columns = (places[inside] - corner).T
         at[inside] = values[rows, columns]
         numbers, counts = np.unique(values[np.isfinite(values)], return_counts=True)
-        if (numbers != np.rint(numbers)).any() or len({*pixels, *numbers.tolist()}) > MOST_CLASSES:
+        if (numbers != np.rint(numbers)).any() or len({*pixels, *numbers.tolist()}) > MAX_CLASSES:
             raise DataError(
-                f"holds fractions or more than {MOST_CLASSES} numbers, so it is not a class map",
+                f"holds fractions or more than {MAX_CLASSES} numbers, so it is not a class map",
                 where=classes.path,
                 hint="Name a map of classes (zoo map --classes), or a probability that zoo map wrote",
             )

@@ -35,7 +35,7 @@ GEOTIFF_SUFFIXES: tuple[str, ...] = (".tif", ".tiff", ".gtif", ".gtiff")
 
 TILE = 512
 
-ROOM = 2.7
+DISK_FACTOR = 2.7
 """Disk space needed per byte of the working file: overviews add a third, and the finished file is at most as large as
 both together."""
 
@@ -95,7 +95,7 @@ class CogWriter(Closable):
         rows, columns = grid.shape
         pixels = math.ceil(rows / TILE) * math.ceil(columns / TILE) * TILE * TILE
         self._bytes = len(self.bands) * pixels * self._dtype.itemsize
-        check_room(self.path, ROOM * self._bytes, folder)
+        check_room(self.path, DISK_FACTOR * self._bytes, folder)
         self._work, self._finished = folder / "work.tif", folder / "finished.tif"
         self._exits.enter_context(small_cache())
         with writing(self.path):

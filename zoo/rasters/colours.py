@@ -33,7 +33,7 @@ from zoo.rasters.stacks import BlackPixels, Mosaic
 SURVEY = 2048
 """Maximum number of squares along a side of a scene in the search for borders and clouds [O]."""
 
-FEWEST_CELLS = 4
+MIN_BORDER_CELLS = 4
 """Minimum number of squares of a black region at the edge of an image that counts as a border [O]."""
 
 _TRUE_COLOUR = re.compile(r"(?:^|_)TCI(?:_\d+m)?$", re.IGNORECASE)
@@ -171,7 +171,7 @@ def _at_the_edge(black: NDArray[np.bool_]) -> NDArray[np.bool_]:
     touching = np.zeros(count + 1, bool)
     for edge in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]):
         touching[edge] = True
-    touching &= np.bincount(numbers.ravel(), minlength=count + 1) >= FEWEST_CELLS
+    touching &= np.bincount(numbers.ravel(), minlength=count + 1) >= MIN_BORDER_CELLS
     touching[0] = False
     found: NDArray[np.bool_] = touching[numbers]
     return found

@@ -18,28 +18,28 @@ Image: TypeAlias = Callable[[Window], NDArray[np.float32]]
 """Function that reads a window of an image on the grid of a stack, NaN where there is no data."""
 Spectrum: TypeAlias = NDArray[np.complex128]
 
-LARGEST_SHIFT = 1.0
+MAX_SHIFT = 1.0
 """Maximum shift in pixels; above it, edges of fields and forests change more than landslides [O]."""
-NOTED_SHIFT = 0.5
+MIN_REPORTED_SHIFT = 0.5
 """Shift in pixels that causes a warning: ESA expects 5 m between dates of one relative orbit of refined Sentinel-2
 products (95 %; announcement of the geometric refinement, 22 March 2021 [S])."""
-SMALLEST_SHIFT = 0.1
+MIN_SHIFT = 0.1
 """Pixels below which a shift is not corrected: interpolation would blur the image more [O]."""
 
-SIDE = 256
+SQUARE_SIDE = 256
 """Side of the correlated squares in pixels; shifts of up to half of it are detected."""
-SQUARES = 5
+SQUARES_PER_SIDE = 5
 """Squares along each side of the grid."""
-LEAST_KNOWN = 0.7
+MIN_VALID_SHARE = 0.7
 """Minimum share of a square with data in both images [O]."""
-LEAST_STRENGTH = 8.0
+MIN_PEAK_HEIGHT = 8.0
 """Minimum height of the peak, in standard deviations of the correlation surface. The maximum of 65,536 noise values is
 4 to 5 [O]."""
-FADE = 48
+FADE_PIXELS = 48
 """Pixels over which an image fades to 0 towards unknown pixels [O]."""
-FINEST = 0.02
+PEAK_STEP = 0.02
 """Step of the peak search, in pixels."""
-CUT = 0.2
+LOW_PASS_STD = 0.2
 """Standard deviation of the low-pass filter, in cycles per pixel; higher frequencies are noise and resampling [O]."""
 
 
@@ -65,7 +65,7 @@ class Shift:
     @property
     def known(self) -> bool:
         """Whether the peak stands out from the noise."""
-        return self.strength >= LEAST_STRENGTH
+        return self.strength >= MIN_PEAK_HEIGHT
 
     def __str__(self) -> str:
         """Return the shift as text: "0.31 pixels down and 0.12 pixels left"."""
@@ -98,8 +98,8 @@ def register(
     where: str,
     coregister: bool,
     force: bool,
-    cut: float = CUT,
-    smallest: float = SMALLEST_SHIFT,
+    cut: float = LOW_PASS_STD,
+    smallest: float = MIN_SHIFT,
 ) -> Registration:
     """Measure the shift between two dates; report it, correct the earlier image on request, or reject the pair.
 
@@ -131,20 +131,20 @@ def register(
     if coregister and shift.pixels >= smallest:
         left = measure_shift(later, move(shift), shape, cut)
         done.notes.append(f"{found}; it was moved, and {'an unknown shift' if left is None else left} remains")
-    elif shift.pixels > LARGEST_SHIFT and not force:
+    elif shift.pixels > MAX_SHIFT and not force:
         raise DataError(
             f"the two dates are not aligned: {found}",
             where=where,
             hint="Move the earlier image with --coregister, or accept the shift with --force",
         )
-    elif shift.pixels > NOTED_SHIFT:
+    elif shift.pixels > MIN_REPORTED_SHIFT:
         done.warnings.append(f"{found}: edges look like changes. --coregister corrects it")
     else:
         done.notes.append(found)
     return done
 
 
-def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: float = CUT) -> Shift | None:
+def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: float = LOW_PASS_STD) -> Shift | None:
     """Measure the shift between two images on one grid.
 
     The phase spectra of squares spread over the grid are averaged before the search for the peak, so that a cloud or a
@@ -160,14 +160,14 @@ def measure_shift(reference: Image, moved: Image, shape: tuple[int, int], cut: f
         The shift of ``moved``; ``None`` if no square has enough data in both images.
     """
     rows, columns = shape
-    height, width = min(SIDE, rows), min(SIDE, columns)
+    height, width = min(SQUARE_SIDE, rows), min(SQUARE_SIDE, columns)
     total: Spectrum = np.zeros((height, width), np.complex128)
     for top in _starts(rows, height):
         for left in _starts(columns, width):
             window = Window(left, top, width, height)
             images = [reference(window), moved(window)]
             known = np.isfinite(images[0]) & np.isfinite(images[1])
-            if known.mean() >= LEAST_KNOWN:
+            if known.mean() >= MIN_VALID_SHARE:
                 total += phase_spectrum(*(_flattened(image, known) for image in images))
     return find_peak(total, cut) if total.any() else None
 
@@ -183,7 +183,7 @@ def phase_spectrum(reference: NDArray[np.floating], moved: NDArray[np.floating])
     return spectrum
 
 
-def find_peak(spectrum: Spectrum, cut: float = CUT) -> Shift:
+def find_peak(spectrum: Spectrum, cut: float = LOW_PASS_STD) -> Shift:
     """Return the shift at the peak of a cross power spectrum.
 
     The maximum of the inverse transform gives whole pixels. Around it, matrix products evaluate a finer grid
@@ -196,7 +196,7 @@ def find_peak(spectrum: Spectrum, cut: float = CUT) -> Shift:
     row, column = (
         place if place <= length // 2 else place - length for place, length in zip(peak, surface.shape, strict=True)
     )
-    near = np.arange(-1, 1 + FINEST / 2, FINEST)
+    near = np.arange(-1, 1 + PEAK_STEP / 2, PEAK_STEP)
     left = np.exp(2j * np.pi * np.outer(row + near, down))
     right = np.exp(2j * np.pi * np.outer(across, column + near))
     fine = (left @ spectrum @ right).real
@@ -212,12 +212,12 @@ def _flattened(image: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[
 
     Otherwise sharp mask edges at the same place in both images would appear as a shift of 0.
     """
-    weight = np.minimum(ndimage.distance_transform_edt(np.pad(known, 1))[1:-1, 1:-1] / FADE, 1.0)
+    weight = np.minimum(ndimage.distance_transform_edt(np.pad(known, 1))[1:-1, 1:-1] / FADE_PIXELS, 1.0)
     weight = weight**2 * (3 - 2 * weight)
     return np.asarray(np.where(known, image - image[known].mean(dtype=np.float64), 0.0) * weight)
 
 
 def _starts(length: int, side: int) -> list[int]:
     """Return the start positions of squares spread along a length, without overlap if they fit."""
-    count = max(1, min(SQUARES, length // side))
+    count = max(1, min(SQUARES_PER_SIDE, length // side))
     return [round(start) for start in np.linspace(0, length - side, count)]

@@ -100,7 +100,7 @@ STEP = 4.0
 """Minimum ratio of a seam to the usual step from pixel to pixel [O]. Steps are means over a whole row or column, in
 which single cliffs vanish."""
 
-LEAST_STEP = 1.0
+MIN_SEAM_STEP = 1.0
 """Step in metres below which a seam is harmless."""
 
 VOID_STEP, VOID_GRADIENT = 100.0, 2.0
@@ -109,7 +109,7 @@ at least half of its edge is such a step; of the edge of the sea, cliffs are a s
 
 WINDOW = 1024
 
-MOST_WINDOWS = 4
+WINDOWS_PER_SIDE = 4
 """Number of windows along each side that are checked: tiles are assembled incorrectly everywhere or nowhere."""
 
 
@@ -134,8 +134,8 @@ def elevation_warnings(
     voids = _Voids(max(VOID_STEP, VOID_GRADIENT * pixel_size))
     spans = []
     for length in shape:
-        first = max(0, (length - MOST_WINDOWS * WINDOW) // 2)
-        spans.append(range(first, min(length, first + MOST_WINDOWS * WINDOW), WINDOW))
+        first = max(0, (length - WINDOWS_PER_SIDE * WINDOW) // 2)
+        spans.append(range(first, min(length, first + WINDOWS_PER_SIDE * WINDOW), WINDOW))
     for row in spans[0]:
         for column in spans[1]:
             # One pixel more, because a step may lie at the border of two windows.
@@ -257,7 +257,7 @@ def _seam(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, 
             continue
         # Every border has to jump: one cliff at a border is terrain.
         lowest, usual = float(np.quantile(steps[border], 0.1, method="lower")), float(np.median(steps[~border]))
-        if lowest >= LEAST_STEP and lowest > STEP * usual:
+        if lowest >= MIN_SEAM_STEP and lowest > STEP * usual:
             ratio = lowest / max(usual, 1e-6)
             if best is None or ratio > 1.05 * best[0]:
                 best = ratio, side, float(steps[border].mean())

@@ -21,14 +21,14 @@ from rasterio.warp import transform as transform_points
 from zoo.errors import ConfigError, DataError, UnknownNameError, first_line
 from zoo.rasters.grid import Grid
 from zoo.rasters.ground import near_longitude, zero_places
-from zoo.rasters.rain_series import NAMES, NEGLIGIBLE, RainReading, only_variable, stated_unit
+from zoo.rasters.rain_series import NAMES, NEGATIVE_TOLERANCE, RainReading, only_variable, stated_unit
 from zoo.rasters.reading import missing_codes
 from zoo.rasters.text_tables import read_text_table, to_numbers
 
-FEWEST_GAUGES, FEWEST_STEPS = 5, 10
+MIN_GAUGES, MIN_STEPS = 5, 10
 """Minimum number of gauges, and of complete steps with varying rain, to fit a covariance [O]."""
 
-MOST_STEPS = 500
+MAX_STEPS = 500
 """Maximum number of steps, spread evenly over time, to fit a covariance [O]."""
 
 MEAN_VARIANCE = 1e4
@@ -130,10 +130,10 @@ def _fit(measured: Numbers, places: Numbers) -> Any:
             "kriging needs scikit-learn", where="--gauges", hint="pip install 'landslide-zoo[risk]'"
         ) from error
     rain = _complete(measured)
-    if len(places) < FEWEST_GAUGES or len(rain) < FEWEST_STEPS:
+    if len(places) < MIN_GAUGES or len(rain) < MIN_STEPS:
         raise DataError(
             f"{len(places)} gauges and {len(rain)} steps in which all of them measured rain are too few for kriging",
-            hint=f"It needs {FEWEST_GAUGES} gauges and {FEWEST_STEPS} such steps; use --gauges inverse-distance",
+            hint=f"It needs {MIN_GAUGES} gauges and {MIN_STEPS} such steps; use --gauges inverse-distance",
         )
     distances = np.sqrt(((places[:, None] - places[None]) ** 2).sum(axis=2))
     near, far = float(distances[distances > 0].min()), float(distances.max())
@@ -170,7 +170,7 @@ def _complete(measured: Numbers) -> Numbers:
     """Return complete steps with varying rain, spread evenly over time."""
     rain = measured[np.isfinite(measured).all(axis=1)]
     rain = rain[np.ptp(rain, axis=1) > 0]
-    chosen = np.unique(np.linspace(0, max(0, len(rain) - 1), MOST_STEPS).round().astype(int))
+    chosen = np.unique(np.linspace(0, max(0, len(rain) - 1), MAX_STEPS).round().astype(int))
     return np.asarray(rain[chosen[: len(rain)]])
 
 
@@ -263,7 +263,7 @@ def read_gauge_table(path: Path, reading: RainReading, grid: Grid, notes: list[s
 
 
 def _check_rain(rain: pd.Series[float], where: str) -> None:
-    negative = np.flatnonzero(rain < -NEGLIGIBLE)
+    negative = np.flatnonzero(rain < -NEGATIVE_TOLERANCE)
     if len(negative):
         raise DataError(
             f"row {negative[0] + 2}: the rain is {rain.iloc[negative[0]]:g}",

@@ -22,14 +22,14 @@ from zoo.errors import ConfigError, DataError
 from zoo.rasters.ground import Bounds, Ground, crs_name, linear_metres, utm_code
 from zoo.rasters.layers import RADAR, BandFile, Layer, open_layer
 
-MOST_PIXELS = 4_000_000_000
+MAX_PIXELS = 4_000_000_000
 """Maximum pixels of a grid; a larger one (some forty Sentinel-2 tiles) is a mistake in --resolution or --bounds."""
 
-MOST_STRETCH = 0.05
+MAX_STRETCH = 0.05
 """Maximum scale error of a projection: UTM stays within 0.001 in its zone, national grids within 0.01 [O]. Slopes use
 the local scale, but flow and buffers assume square pixels."""
 
-_FINEST_OF = (("green", "red", "nir"), ("swir", "swir2"), ("dem",), RADAR)
+_RESOLUTION_ORDER = (("green", "red", "nir"), ("swir", "swir2"), ("dem",), RADAR)
 
 
 class Grid(Protocol):
@@ -85,7 +85,7 @@ def base_layer(layers: Sequence[Layer]) -> Layer:
     Raises:
         DataError: if there is no such layer.
     """
-    for roles in _FINEST_OF:
+    for roles in _RESOLUTION_ORDER:
         candidates = [layer for layer in layers if layer.role in roles]
         if candidates:
             return min(candidates, key=lambda layer: layer.pixel_metres)
@@ -189,7 +189,7 @@ def require_metres(grid: GeoBox) -> None:
     else:
         scale = Ground(crs).scale((box.left + box.right) / 2, (box.bottom + box.top) / 2)
         stretch = max((one / linear_metres(crs) for one in scale), key=lambda one: abs(one - 1))
-        if abs(stretch - 1) <= MOST_STRETCH:
+        if abs(stretch - 1) <= MAX_STRETCH:
             return
         problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, so every slope would be wrong"
     zone = utm_code((box.left, box.bottom, box.right, box.top), crs)
@@ -276,7 +276,7 @@ def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoB
 
 def _checked(grid: GeoBox) -> GeoBox:
     rows, columns = grid.shape
-    if rows * columns > MOST_PIXELS:
+    if rows * columns > MAX_PIXELS:
         raise ConfigError(
             f"the grid would have {columns:,} x {rows:,} pixels", hint="Check --resolution, --bounds and --crs"
         )

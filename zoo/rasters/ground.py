@@ -31,7 +31,7 @@ NEGLIGIBLE_STRETCH = 0.002
 """Scale error that is ignored for pixel sizes and slopes, whose data are less exact [O]. UTM stays within 0.001 inside
 its zone. Areas are always geodesic."""
 
-LONGEST_SIDE = 0.1
+MAX_SIDE_DEGREES = 0.1
 """Maximum side of a polygon in degrees. Longer sides are divided before they are projected or measured, because a
 straight line on the map is not a geodesic."""
 
@@ -84,10 +84,10 @@ def linear_metres(crs: CRS) -> float:
     return float(crs.linear_units_factor[1])
 
 
-_FAR = 10.0
+_OUTLIER_FACTOR = 10.0
 """A place is an outlier if its distance from the middle is this multiple of the 90 % quantile [O]."""
 
-_FEW_FAR = 0.05
+_MAX_OUTLIER_SHARE = 0.05
 """Maximum share of outliers; a larger share is a second region [O]."""
 
 
@@ -99,8 +99,8 @@ def far_places(places: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     away = np.linalg.norm(places - np.median(places, axis=0), axis=1)
     usual = float(np.quantile(away, 0.9))
-    far: NDArray[np.bool_] = away > _FAR * usual
-    return far if usual > 0 and far.mean() <= _FEW_FAR else np.zeros_like(far)
+    far: NDArray[np.bool_] = away > _OUTLIER_FACTOR * usual
+    return far if usual > 0 and far.mean() <= _MAX_OUTLIER_SHARE else np.zeros_like(far)
 
 
 def zero_places(x: NDArray[np.float64], y: NDArray[np.float64], *, degrees: bool) -> NDArray[np.bool_]:
@@ -165,11 +165,11 @@ class Ground:
         # The orientation of a ring is the same on the map and on the ground, whatever its size.
         shapes = shapely.orient_polygons(polygons)
         if self._to_degrees is None:
-            shapes = shapely.segmentize(shapes, LONGEST_SIDE)
+            shapes = shapely.segmentize(shapes, MAX_SIDE_DEGREES)
         else:
             unit = METRES_PER_DEGREE / linear_metres(self.crs)
             shapes = shapely.transform(
-                shapely.segmentize(shapes, LONGEST_SIDE * unit), self._to_degrees.transform, interleaved=False
+                shapely.segmentize(shapes, MAX_SIDE_DEGREES * unit), self._to_degrees.transform, interleaved=False
             )
         return np.array([abs(self._geod.geometry_area_perimeter(one)[0]) for one in shapes], np.float64)
 

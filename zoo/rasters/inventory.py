@@ -36,7 +36,7 @@ IGNORED = 255
 Period: TypeAlias = tuple[date, date]
 """First and last day of a period."""
 
-_WRITTEN = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
+_DATE = re.compile(r"(\d{4})(?:[-/](\d{1,2})(?:[-/](\d{1,2})(?:[T ].*)?)?)?$")
 _WITH_OFFSET = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:.*[+-]\d{2}:?\d{2}$")
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
 
@@ -339,7 +339,7 @@ def parse_period(value: Any) -> Period | None:
         if not float(value).is_integer():
             return None
         value = int(value)
-    match = _WRITTEN.match(str(value).strip())
+    match = _DATE.match(str(value).strip())
     if match is None:
         return None
     year, month, day = (int(part) if part else None for part in match.groups())

@@ -28,7 +28,7 @@ ROLES: tuple[str, ...] = (*OPTICAL, "scl", "dem", "moisture", "rain_intensity", 
 0-1; rain in mm/h and days."""
 
 
-CLASSES = frozenset({"scl"})
+CLASS_ROLES = frozenset({"scl"})
 """Roles whose numbers are classes: they may have a palette, and are not interpolated."""
 
 
@@ -209,7 +209,7 @@ def open_layer(role: str, file: BandFile) -> Layer:
         DataError: if the file is missing, damaged or rotated, lacks the band or a georeference, or its numbers are
             colours.
     """
-    with RasterReader(file.path, classes=role in CLASSES) as reader:
+    with RasterReader(file.path, classes=role in CLASS_ROLES) as reader:
         band = next((one for one in reader.bands if one.index == file.band), None)
         if band is None:
             raise DataError(f"has {len(reader.bands)} band(s), so there is no band {file.band}", where=file.path)

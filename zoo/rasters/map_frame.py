@@ -21,13 +21,13 @@ from zoo.errors import ConfigError
 from zoo.files import atomic_path
 from zoo.rasters.ground import Bounds, crs_name, page_aspect, width_on_ground
 
-NOTHING = "#e5e7eb"
+NODATA_COLOUR = "#e5e7eb"
 """Colour of pixels without data."""
 
-EDGE = "#374151"
+OUTLINE_COLOUR = "#374151"
 """Colour of outlines."""
 
-_LONGEST = 8.0
+_MAP_INCHES = 8.0
 """Length of the longer side of the map in inches."""
 
 
@@ -60,10 +60,10 @@ def framed_map(
     aspect = page_aspect(crs, bounds)
     # A very long or wide map would leave no room for its labels.
     shape = min(max((top - bottom) / (right - left) * aspect, 0.35), 2.5)
-    across, down = (_LONGEST, _LONGEST * shape) if shape <= 1 else (_LONGEST / shape, _LONGEST)
+    across, down = (_MAP_INCHES, _MAP_INCHES * shape) if shape <= 1 else (_MAP_INCHES / shape, _MAP_INCHES)
     figure = Figure(figsize=(across + 3.0, down + 1.2), layout="constrained")
     ax = figure.subplots()
-    ax.set_facecolor(NOTHING)
+    ax.set_facecolor(NODATA_COLOUR)
     for picture, (west, south, east, north) in pictures:
         ax.imshow(picture, extent=(west, east, south, north), interpolation="nearest")
     ax.set_xlim(left, right)
@@ -105,7 +105,7 @@ def framed_map(
 
 def legend_patch(colour: Any, label: str) -> Patch:
     """Return a legend entry: a coloured square with its label."""
-    return Patch(facecolor=colour, edgecolor=EDGE, linewidth=0.5, label=label)
+    return Patch(facecolor=colour, edgecolor=OUTLINE_COLOUR, linewidth=0.5, label=label)
 
 
 def add_scale_bar(ax: Axes, crs: CRS, bounds: Bounds) -> None:
@@ -196,7 +196,7 @@ def shaded(colours: NDArray[np.floating[Any]], light: NDArray[np.floating[Any]])
     return shown
 
 
-_SIDE = 1024
+_WINDOW_SIDE = 1024
 """Approximate side in pixels of the windows in which a raster is reduced."""
 
 
@@ -216,7 +216,7 @@ def reduced(
         pixels. The last squares may extend beyond the raster.
     """
     step = max(1, -(-max(shape) // longest))
-    size = step * max(1, _SIDE // step)
+    size = step * max(1, _WINDOW_SIDE // step)
     whole: NDArray[np.float32] | None = None
     for row in range(0, shape[0], size):
         for column in range(0, shape[1], size):

@@ -19,7 +19,7 @@ from zoo.rasters.layers import OPTICAL, Layer
 
 Samples: TypeAlias = Mapping[str, NDArray[np.float32]]
 
-BRIGHT = 0.1
+MIN_LAND_REFLECTANCE = 0.1
 """Minimum reflectance of land in red or NIR; water and shadow are darker [O]."""
 
 SWAPPED_BELOW = -0.1
@@ -33,7 +33,7 @@ Topographic shadow (2), snow (11) and unclassified (7) are kept [O].
 """
 
 
-HIGHEST_CLASS = 11
+MAX_CLASS = 11
 """Largest number of the scene classification."""
 
 
@@ -264,7 +264,7 @@ def check_swapped(reflectances: Samples, where: str) -> None:
     if not {"red", "nir"} <= reflectances.keys():
         return
     red, nir = reflectances["red"], reflectances["nir"]
-    land = np.fmax(red, nir) >= BRIGHT
+    land = np.fmax(red, nir) >= MIN_LAND_REFLECTANCE
     index = ndvi(nir, red)[land]
     index = index[np.isfinite(index)]
     if index.size >= 100 and float(np.mean(index < SWAPPED_BELOW)) > 0.5:
@@ -277,7 +277,7 @@ def check_swapped(reflectances: Samples, where: str) -> None:
 
 def are_classes(numbers: NDArray[np.float32]) -> bool:
     """Return whether numbers can be classes of the scene classification: integers from 0 to 11."""
-    return bool(((numbers >= 0) & (numbers <= HIGHEST_CLASS) & (numbers == np.rint(numbers))).all())
+    return bool(((numbers >= 0) & (numbers <= MAX_CLASS) & (numbers == np.rint(numbers))).all())
 
 
 def check_classes(numbers: NDArray[np.float32], where: str) -> None:

@@ -12,7 +12,7 @@ from zoo.files import PathLike
 Palette: TypeAlias = Mapping[int, tuple[int, int, int, int]]
 """Red, green, blue and alpha (0 to 255) by number."""
 
-GREY = 24
+MAX_GREY_DIFFERENCE = 24
 """Maximum difference between red, green and blue of a grey, on a scale of 255 [O]."""
 
 UNKNOWN_CLASS = 255
@@ -55,11 +55,11 @@ def check_background(palette: Palette, present: Collection[int], where: PathLike
 
 
 def _is_dark(colour: tuple[int, int, int, int]) -> bool:
-    return colour[3] == 0 or max(colour[:3]) <= GREY
+    return colour[3] == 0 or max(colour[:3]) <= MAX_GREY_DIFFERENCE
 
 
 def _is_grey(colour: tuple[int, int, int, int]) -> bool:
-    return max(colour[:3]) - min(colour[:3]) <= GREY
+    return max(colour[:3]) - min(colour[:3]) <= MAX_GREY_DIFFERENCE
 
 
 def _colour_name(colour: tuple[int, int, int, int]) -> str:
@@ -67,4 +67,4 @@ def _colour_name(colour: tuple[int, int, int, int]) -> str:
         return "transparent"
     if _is_dark(colour):
         return "black"
-    return "white" if min(colour[:3]) >= 255 - GREY else "grey"
+    return "white" if min(colour[:3]) >= 255 - MAX_GREY_DIFFERENCE else "grey"

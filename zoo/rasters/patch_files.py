@@ -202,12 +202,12 @@ def _metres(size: float | None) -> str:
     return "not in metres" if size is None else f"{size:g} m"
 
 
-MARK = "patches.json"
+MARKER_FILE = "patches.json"
 """File that identifies a folder of zoo patches, so that no other folder is replaced."""
 
 TABLE = "tiles.csv"
 OVERVIEW = "overview.png"
-MADE = frozenset({"images", "masks", TABLE, OVERVIEW, MARK})
+PATCH_FOLDER_ENTRIES = frozenset({"images", "masks", TABLE, OVERVIEW, MARKER_FILE})
 """What a folder of zoo patches holds."""
 
 _REPLACED = "replaced"
@@ -221,7 +221,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         path: the folder to create; an empty one may exist.
-        overwrite: replace an existing folder that holds :data:`MARK`.
+        overwrite: replace an existing folder that holds :data:`MARKER_FILE`.
 
     Raises:
         ConfigError: if ``path`` exists and may not be replaced.
@@ -264,13 +264,15 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         remove_leftovers(path)
         raise ConfigError("already exists", where=path, hint="Name another folder, or replace it with --overwrite")
-    if not (path / MARK).is_file():
+    if not (path / MARKER_FILE).is_file():
         raise ConfigError(
-            f"was not made by zoo patches (it has no {MARK}), so it is not replaced",
+            f"was not made by zoo patches (it has no {MARKER_FILE}), so it is not replaced",
             where=path,
             hint="Name another folder, or remove it yourself",
         )
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in MADE and entry.name[0] != ".")
+    others = sorted(
+        entry.name for entry in path.iterdir() if entry.name not in PATCH_FOLDER_ENTRIES and entry.name[0] != "."
+    )
     if others:
         raise ConfigError(
             f"holds {others[0]}, which zoo patches did not write, so it is not replaced",
@@ -292,7 +294,7 @@ def _put(temporary: Path, path: Path, replaced: Path) -> None:
         raise
 
 
-LARGEST_PATCH = 8192
+MAX_PATCH_SIDE = 8192
 
 IGNORE = 255
 """Mask value of ignored pixels: nodata, outside the raster, or a landslide whose date is not exact enough."""
@@ -432,9 +434,9 @@ class PatchGrid:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ConfigError(f"a patch of {self.size} pixels is not possible", where="option size")
-        if self.size > LARGEST_PATCH:
+        if self.size > MAX_PATCH_SIDE:
             raise ConfigError(
-                f"a patch of {self.size:,} pixels is too large", where="option size", hint=f"At most {LARGEST_PATCH:,}"
+                f"a patch of {self.size:,} pixels is too large", where="option size", hint=f"At most {MAX_PATCH_SIDE:,}"
             )
         if not 1 <= self.stride <= self.size:
             raise ConfigError(

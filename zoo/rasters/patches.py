@@ -29,7 +29,7 @@ from zoo.rasters.map_frame import reduced, stretch
 from zoo.rasters.patch_files import (
     COLUMNS,
     IGNORE,
-    MARK,
+    MARKER_FILE,
     OVERVIEW,
     TABLE,
     Coverage,
@@ -263,7 +263,7 @@ def cut_patches(
         )
         values = to_plain(report)
         del values["folder"]
-        write_json(temporary / MARK, {"options": to_plain(options), **values})
+        write_json(temporary / MARKER_FILE, {"options": to_plain(options), **values})
     return report
 
 

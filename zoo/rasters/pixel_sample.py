@@ -18,7 +18,7 @@ from zoo.rasters.ground import Bounds, true_scale, window_bounds
 from zoo.rasters.inventory import Inventory
 from zoo.rasters.stacks import Stack
 
-MOST = 200_000
+MAX_SAMPLE_PIXELS = 200_000
 """Number of pixels of each kind that are kept [O].
 
 With so many, the sampling error of six weights is smaller than the difference between regions.
@@ -100,7 +100,7 @@ def sample_pixels(
     inventory: Inventory | None,
     *,
     layers: Mapping[str, Reader] | None = None,
-    most: int = MOST,
+    most: int = MAX_SAMPLE_PIXELS,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PixelSample:

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 BLOCK = 1024
 """Side of a block in pixels."""
 
-BATCH = 20_000
+WRITE_BATCH = 20_000
 """Number of polygons per write."""
 
-ROUNDING = 1e-9
+AREA_TOLERANCE = 1e-9
 """Tolerance that keeps a polygon of exactly the minimum area in spite of rounding."""
 
 Reader = Callable[[Window], NDArray[np.float32]]
@@ -151,7 +151,7 @@ def write_polygons(
             waiting += sweep.add(window, mask, layers)
             if number == len(blocks):
                 waiting += sweep.finish()
-            if len(waiting) >= BATCH or (waiting and number == len(blocks)):
+            if len(waiting) >= WRITE_BATCH or (waiting and number == len(blocks)):
                 writer.write(_polygon_frame(waiting, ground, transform, options, report, slope is not None))
                 waiting = []
             if progress is not None:
@@ -187,7 +187,7 @@ def _polygon_frame(
     )
     pixels = np.array([region.pixels for region in regions], np.int64)
     areas = ground.areas(placed)
-    kept = np.flatnonzero(areas >= options.min_area * (1 - ROUNDING))
+    kept = np.flatnonzero(areas >= options.min_area * (1 - AREA_TOLERANCE))
     means = np.array([region.means() for region in regions], np.float64).reshape(len(regions), 1 + with_slope)
     starts = [start for start, _ in options.classes]
     names = np.array([name for _, name in options.classes], object)
@@ -216,7 +216,7 @@ GEOPACKAGE, GEOPARQUET = (".gpkg",), (".parquet", ".geoparquet")
 GEOPACKAGE_DATE = "1980-01-01T00:00:00.000Z"
 """Date of change in every GeoPackage, so that the same command writes the same bytes."""
 
-_OF_PYOGRIO = (DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
+_PYOGRIO_ERRORS = (DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
 def check_polygons(path: Path) -> None:
@@ -336,7 +336,7 @@ class FeatureWriter(Closable):
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (*_OF_PYOGRIO, OSError) as error:
+        except (*_PYOGRIO_ERRORS, OSError) as error:
             raise unwritable(
                 self.path, f"{first_line(error)}; {as_bytes(free_space(self.path.parent))} are free"
             ) from error

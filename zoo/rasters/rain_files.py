@@ -42,7 +42,7 @@ from zoo.rasters.rain_series import (
     stated_unit,
     unit_factor,
 )
-from zoo.rasters.reading import HUGE, RasterReader, missing_codes
+from zoo.rasters.reading import MAX_QUANTITY, RasterReader, missing_codes
 
 RainPaths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file of rain, a folder of them or a pattern, or several of these."""
@@ -67,7 +67,7 @@ NASA's Precipitation Processing System) [S]."""
 GAUGE_CELLS = 48
 """Cells along the longer side of the grid that gauges are interpolated to [O]."""
 
-FAR_GAUGE = 1_000_000.0
+MAX_GAUGE_DISTANCE = 1_000_000.0
 """Distance from the grid in metres above which a gauge is reported: its coordinates may be swapped [O]."""
 
 GAUGE_REACH = 250_000.0
@@ -402,7 +402,7 @@ def _decode(axis: Any, units: str, calendar: str, path: Path) -> Times:
 
 def _without_codes(values: Values) -> Values:
     """Replace fill values that no tag declares with NaN."""
-    values[np.abs(values) >= HUGE] = np.nan
+    values[np.abs(values) >= MAX_QUANTITY] = np.nan
     coded = missing_codes(values, values.dtype, None)
     if coded is not None:
         values[coded] = np.nan
@@ -506,11 +506,12 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
         remarks.append(
             f"{beyond.mean():.0%} of the region lies more than {GAUGE_REACH / 1000:g} km from any gauge and has no rain"
         )
-    if away[farthest] > FAR_GAUGE:
+    if away[farthest] > MAX_GAUGE_DISTANCE:
         east, north = places[farthest]
+        limit = f"{MAX_GAUGE_DISTANCE / 1000:,.0f} km"
         remarks.append(
-            f"{int((away > FAR_GAUGE).sum())} gauges lie more than {FAR_GAUGE / 1000:,.0f} km from the grid, the "
-            f"farthest {away[farthest] / 1000:,.0f} km at {east:.6g}, {north:.6g}. Check their coordinates"
+            f"{int((away > MAX_GAUGE_DISTANCE).sum())} gauges lie more than {limit} from the grid, the farthest "
+            f"{away[farthest] / 1000:,.0f} km at {east:.6g}, {north:.6g}. Check their coordinates"
         )
     return RainField(series, grid.crs, transform, (*notes, *remarks))
 

@@ -23,13 +23,13 @@ NAMES: tuple[str, ...] = (
 )
 """Names of the rain variable, in search order: IMERG V07, IMERG V06, ECMWF, CHIRPS, CF."""
 
-NEGLIGIBLE = 0.01
+NEGATIVE_TOLERANCE = 0.01
 """Tolerance for negative rain in mm, from packing into 16-bit integers and differences of accumulations [O]."""
 
-LONGEST_STEP = 120.0
+MAX_STEP_HOURS = 120.0
 """Hours of the longest step in which rain events are looked for, the five days of CHIRPS [O]: months hold many."""
 
-RISES = 10
+MIN_INCREASES = 10
 """Number of increases after which rain that never decreases counts as a sum since the start [O]."""
 
 _UNIT_IN_WORDS = re.compile(
@@ -222,7 +222,7 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
             )
         starts, ends = _place_stamps(times, length, first, reading, notes)
     hours = ((ends - starts) / np.timedelta64(3600, "s")).astype(np.float32)[:, None, None]
-    if np.median(hours) > LONGEST_STEP:
+    if np.median(hours) > MAX_STEP_HOURS:
         raise DataError(
             f"its steps are {np.median(hours) / 24:g} days long, and rain events last hours or days",
             where=first.path,
@@ -230,7 +230,7 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
         )
     rate = values * np.float32(factor) / (hours if depth else np.float32(1))
     with np.errstate(invalid="ignore"):
-        rate[(rate < 0) & (rate * hours > -NEGLIGIBLE)] = 0.0
+        rate[(rate < 0) & (rate * hours > -NEGATIVE_TOLERANCE)] = 0.0
     if depth and not accumulates:
         check_not_cumulative(values * np.float32(factor), first.path)
     check_records(rate * hours, hours, starts, [pieces[one].path for one in owner[kept]])
@@ -256,17 +256,17 @@ def check_not_cumulative(depth: NDArray[np.floating[Any]], where: object) -> Non
         where: the file, for the error.
 
     Raises:
-        DataError: if the depth never decreases and increases in :data:`RISES` steps or more.
+        DataError: if the depth never decreases and increases in :data:`MIN_INCREASES` steps or more.
     """
     last, rises = np.full(depth.shape[1:], np.nan), 0
     for now in depth:
         with np.errstate(invalid="ignore"):
             change = now - last
-        if (change < -NEGLIGIBLE).any():
+        if (change < -NEGATIVE_TOLERANCE).any():
             return
-        rises += bool((change > NEGLIGIBLE).any())
+        rises += bool((change > NEGATIVE_TOLERANCE).any())
         last = np.where(np.isfinite(now), now, last)
-    if rises >= RISES:
+    if rises >= MIN_INCREASES:
         raise DataError(
             f"its rain increases in {rises} steps and never decreases, so it is a sum since the start",
             where=where,
@@ -372,10 +372,10 @@ def _increments(
         )
     if accumulation is None:
         with np.errstate(invalid="ignore"):
-            falls = np.asarray((np.diff(depth, axis=0) < -NEGLIGIBLE).any(axis=(1, 2)))
+            falls = np.asarray((np.diff(depth, axis=0) < -NEGATIVE_TOLERANCE).any(axis=(1, 2)))
         if falls[within].any():
             accumulation, why = "step", "rain falls within a day"
-        elif not np.nanmax(depth, initial=0.0) > NEGLIGIBLE:
+        elif not np.nanmax(depth, initial=0.0) > NEGATIVE_TOLERANCE:
             accumulation, why = "step", "there is no rain"
         elif within.any() and falls[~within].any():
             accumulation, why = "day", "it never falls within a day and does so after it"

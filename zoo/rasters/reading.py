@@ -54,13 +54,13 @@ MISSING_CODES: tuple[float, ...] = (-9999.0, -99999.0, -32768.0, -(2.0**31), -(2
 """Numbers that mark missing values in signed and floating bands, with or without a nodata tag [O]. The last two are the
 least 32-bit and 64-bit integers; rasterio writes the latter as a nodata tag that GDAL reads as -9."""
 
-HUGE = 1e20
+MAX_QUANTITY = 1e20
 """Limit for quantities; larger numbers are fill values such as -3.4e38 and 9.97e36."""
 
-MOST_BANDS = 2048
+MAX_BANDS = 2048
 """Maximum number of bands; a file with more is damaged or malicious. Hyperspectral images have a few hundred."""
 
-FARTHEST = 1e9
+MAX_COORDINATE = 1e9
 """Maximum coordinate of a raster, in any unit; the Earth's circumference is 4e7 m."""
 
 ALPHA_PROBE, ALPHA_NUMBERS = 64, 16
@@ -70,10 +70,10 @@ is rejected: transparency is 0 or full nearly everywhere [O]."""
 UNIT_TAGS = frozenset({"unit", "units", "unittype", "unit_type"})
 """Names of tags in which some libraries store the unit of a band, instead of GDAL's own field."""
 
-SCAN = 256
+SCAN_ROWS = 256
 """Rows per read when a band is searched."""
 
-LARGEST_PATCH = 2**31
+MAX_IMAGE_BYTES = 2**31
 """Maximum bytes of an image that is read as a whole."""
 
 IMAGE_FORMATS: tuple[str, ...] = (
@@ -410,8 +410,8 @@ class RasterReader(Closable):
         found = self.bands[band]
         if found.dtype.kind == "u" or self._trusted:
             return ()
-        for top in range(0, window.height, SCAN):
-            rows = min(SCAN, window.height - top)
+        for top in range(0, window.height, SCAN_ROWS):
+            rows = min(SCAN_ROWS, window.height - top)
             self.numbers(Window(window.col_off, window.row_off + top, window.width, rows), [band])
         return tuple(sorted(self.codes.get(found.name or f"band_{found.index}", ())))
 
@@ -427,8 +427,8 @@ class RasterReader(Closable):
         nodata = band.nodata
         if nodata is not None and not math.isnan(nodata):
             # A later comparison with the tag finds only this number and no other fill value.
-            if abs(nodata) >= HUGE and tagged:
-                by_tag = values <= -HUGE if nodata < 0 else values >= HUGE
+            if abs(nodata) >= MAX_QUANTITY and tagged:
+                by_tag = values <= -MAX_QUANTITY if nodata < 0 else values >= MAX_QUANTITY
             else:
                 with np.errstate(over="ignore"):
                     by_tag = values == (values.dtype.type(nodata) if values.dtype.kind == "f" else nodata)
@@ -516,7 +516,7 @@ def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raste
     """
     with RasterReader(path, classes=classes) as reader:
         pixels = math.prod(reader.shape) * len(reader.bands)
-        if pixels * max(band.dtype.itemsize for band in reader.bands) > LARGEST_PATCH:
+        if pixels * max(band.dtype.itemsize for band in reader.bands) > MAX_IMAGE_BYTES:
             size = f"{reader.shape[1]} x {reader.shape[0]} px, {len(reader.bands)} bands"
             raise DataError(f"is far too large for a patch ({size})", where=path)
         image, missing = reader.read_native()
@@ -553,14 +553,14 @@ def missing_codes(
         return None
     suspects = values <= max(MISSING_CODES)
     if dtype.kind == "f":
-        suspects |= values >= HUGE
+        suspects |= values >= MAX_QUANTITY
     if known is not None:
         suspects &= ~known
     if not suspects.any():
         return None
     coded = np.isin(values, MISSING_CODES) & suspects
     if dtype.kind == "f":
-        coded |= (np.abs(values) >= HUGE) & np.isfinite(values) & suspects
+        coded |= (np.abs(values) >= MAX_QUANTITY) & np.isfinite(values) & suspects
     return coded if coded.any() else None
 
 
@@ -652,12 +652,12 @@ def _check_pages(source: Any, path: str) -> None:
             where=path,
             hint=f"Name one, such as {source.subdatasets[0]}" if count else None,
         )
-    if source.count > MOST_BANDS:
-        raise DataError(f"claims to have {source.count:,} bands; at most {MOST_BANDS:,} are read", where=path)
+    if source.count > MAX_BANDS:
+        raise DataError(f"claims to have {source.count:,} bands; at most {MAX_BANDS:,} are read", where=path)
     if not all(math.isfinite(number) for number in source.transform[:6]) or source.transform.determinant == 0:
         raise DataError("has an invalid transform", where=path, hint="Georeference it again")
     corners = [source.transform * corner for corner in ((0, 0), (source.width, source.height))]
-    if max(abs(number) for corner in corners for number in corner) > FARTHEST:
+    if max(abs(number) for corner in corners for number in corner) > MAX_COORDINATE:
         raise DataError("has a transform that puts its pixels far outside the Earth", where=path)
 
 

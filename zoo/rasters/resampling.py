@@ -14,14 +14,14 @@ from scipy import sparse
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band
-from zoo.rasters.grid import MOST_PIXELS
+from zoo.rasters.grid import MAX_PIXELS
 from zoo.rasters.ground import ground_size, window_bounds
 from zoo.rasters.stacks import Mosaic
 
-KNOWN = 0.5
+MIN_VALID_WEIGHT = 0.5
 """Minimum share of valid weight for a pixel to be valid [O]."""
 
-AT_ONCE = 2**22
+MAX_PIXELS_PER_READ = 2**22
 """Maximum pixels of the scene per read."""
 
 
@@ -51,7 +51,7 @@ class ResampledMosaic:
         self._down, self._across = pixel_size / found[0], pixel_size / found[1]
         rows = max(1, round(mosaic.shape[0] / self._down))
         columns = max(1, round(mosaic.shape[1] / self._across))
-        if rows * columns > MOST_PIXELS:
+        if rows * columns > MAX_PIXELS:
             raise DataError(f"would have {rows:,} x {columns:,} pixels of {pixel_size:g} m", where=mosaic.paths[0])
         self.shape: tuple[int, int] = (rows, columns)
         self.crs: CRS = mosaic.crs
@@ -88,7 +88,7 @@ class ResampledMosaic:
         wanted = range(len(self.bands)) if bands is None else bands
         image = np.empty((len(wanted), window.height, window.width), dtype=np.float32)
         width = max(1.0, self._across) * window.width
-        step = max(1, int(AT_ONCE / (width * max(1.0, self._down))))
+        step = max(1, int(MAX_PIXELS_PER_READ / (width * max(1.0, self._down))))
         for first in range(0, window.height, step):
             count = min(step, window.height - first)
             part = Window(window.col_off, window.row_off + first, window.width, count)
@@ -117,7 +117,7 @@ class ResampledMosaic:
             weights = _apply(rows, columns, known.astype(np.float64))
             # Infinite values must remain infinite, so that the map reports them.
             with np.errstate(divide="ignore", invalid="ignore"):
-                found[...] = np.where(weights >= KNOWN - 1e-9, sums / weights, np.nan)
+                found[...] = np.where(weights >= MIN_VALID_WEIGHT - 1e-9, sums / weights, np.nan)
             if np.isinf(values).any():
                 found[_apply(rows, columns, np.isinf(values).astype(np.float64)) > 0] = np.inf
         return image

@@ -25,7 +25,7 @@ from rasterio.windows import Window, intersection
 from zoo.errors import DataError
 from zoo.files import Closable, working_folder
 from zoo.physics import Band
-from zoo.physics.speckle import SIDE, filter_speckle, local_looks
+from zoo.physics.speckle import WINDOW_SIDE, filter_speckle, local_looks
 from zoo.rasters.alignment import AlignedBand, Values, in_unit, physical
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.coregistration import Image, Shift, register
@@ -58,9 +58,9 @@ _ORBIT_NAMES = {"": "", "_asc": " (ascending)", "_desc": " (descending)"}
 _POWER_BAND = Band("backscatter", "power", description="backscatter without speckle")
 _BLURRED = 1.5
 """Ratio of measured to stated looks above which a warning is given [O]."""
-_CUT = 0.1
+_LOW_PASS_STD = 0.1
 """Low-pass filter of the phase correlation, in cycles per pixel of the file: higher ones are speckle [O]."""
-_SMALLEST_SHIFT = 0.25
+_MIN_SHIFT = 0.25
 """Pixels below which a shift is not corrected: speckle alone causes such shifts in small scenes [O]."""
 _WINDOW = 1024
 
@@ -239,7 +239,7 @@ def _filter_file(band: AlignedBand, scale: Scale, path: Path, looks: float) -> f
             hint="Leave --s1-looks out",
         )
     native = _around(layer, band.grid)
-    reach = SIDE // 2
+    reach = WINDOW_SIDE // 2
     seen = []
     with AlignedBand(layer, grid_box(native)) as source, CogWriter(path, native, [_POWER_BAND]) as writer:
         for window in windows(native.shape, _WINDOW):
@@ -248,7 +248,7 @@ def _filter_file(band: AlignedBand, scale: Scale, path: Path, looks: float) -> f
             top, left = window.row_off - wide.row_off, window.col_off - wide.col_off
             inner = np.s_[top : top + window.height, left : left + window.width]
             writer.write(filter_speckle(values, looks)[inner], window)
-            seen.append(local_looks(values)[inner][reach::SIDE, reach::SIDE].ravel())
+            seen.append(local_looks(values)[inner][reach::WINDOW_SIDE, reach::WINDOW_SIDE].ravel())
         writer.publish({})
     shown = np.concatenate(seen)
     shown = shown[np.isfinite(shown)]
@@ -328,7 +328,7 @@ class Radar(Closable):
             bands[role] = self._exits.enter_context(AlignedBand(open_layer(role, BandFile(str(path))), band.grid))
         least, most = min(shown.values()), max(shown.values())
         span = f"{least:.2g}" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g} to {most:.2g}"
-        found = f"half of the squares of {SIDE} x {SIDE} pixels show at least {span} equivalent looks"
+        found = f"half of the squares of {WINDOW_SIDE} x {WINDOW_SIDE} pixels show at least {span} equivalent looks"
         self.notes.append(f"{prefix}speckle was filtered with {looks:g} equivalent looks; {found}")
         if most > _BLURRED * looks:
             self.warnings.append(
@@ -363,8 +363,8 @@ class Radar(Closable):
                 where=layer.path,
                 coregister=self._options.coregister,
                 force=self._options.force,
-                cut=_CUT * min(1.0, abs(self._grid.resolution.x) / _pixel_on(layer, self._grid)),
-                smallest=_SMALLEST_SHIFT,
+                cut=_LOW_PASS_STD * min(1.0, abs(self._grid.resolution.x) / _pixel_on(layer, self._grid)),
+                smallest=_MIN_SHIFT,
             )
             if found.shift is not None:
                 self.shifts[orbit.removeprefix("_")] = found.shift
@@ -433,7 +433,7 @@ def _around(layer: Layer, grid: GeoBox) -> PixelGrid:
         grid_crs(grid), layer.crs, box.left, box.bottom, box.right, box.top, densify_pts=21
     )
     first, last = ~layer.transform * (left, top), ~layer.transform * (right, bottom)
-    margin = SIDE // 2 + 2
+    margin = WINDOW_SIDE // 2 + 2
     column, row = (math.floor(place) - margin for place in first)
     wanted = Window(column, row, math.ceil(last[0]) + margin - column, math.ceil(last[1]) + margin - row)
     part = intersection(wanted, Window(0, 0, columns, rows))

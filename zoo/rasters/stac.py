@@ -47,7 +47,7 @@ ASSETS: dict[str, tuple[str, ...]] = {
 }
 """Asset names of each role at Earth Search, Planetary Computer and the Copernicus Data Space."""
 
-_OF_PYSTAC = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+_PYSTAC_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 """Errors that the libraries raise for a catalogue that is not valid STAC, in addition to their own."""
 
 REQUIRED: tuple[str, ...] = ("green", "red", "nir", "swir")
@@ -288,8 +288,8 @@ Progress = Callable[[int, int], None]
 DEM_COLLECTION = "cop-dem-glo-30"
 
 _WINDOW = 2048
-_LONGEST_SIDE = 22_000
-_MOST_ITEMS = 500
+_MAX_SIDE_PIXELS = 22_000
+_MAX_ITEMS = 500
 _CONNECT, _READ = 10, 60
 _KEEPS_OFFSET = "planetarycomputer.microsoft.com"
 _DEM_MARGIN = 3
@@ -345,9 +345,9 @@ def fetch_sources(
     day = choose_day(items, bbox, max_cloud, keeps_offset=keeps_offset, where=f"{url}, {collection}")
     polygon = geo_box(*bbox, "EPSG:4326")
     geobox = GeoBox.from_geopolygon(polygon, resolution=10, crs=_crs_of(day.items, bbox))
-    if max(geobox.shape) > _LONGEST_SIDE:
+    if max(geobox.shape) > _MAX_SIDE_PIXELS:
         raise ConfigError(
-            f"{geobox.shape[1]:,} x {geobox.shape[0]:,} pixels exceed the limit of {_LONGEST_SIDE:,} per side",
+            f"{geobox.shape[1]:,} x {geobox.shape[0]:,} pixels exceed the limit of {_MAX_SIDE_PIXELS:,} per side",
             where="box",
             hint="Split the box into several smaller ones",
         )
@@ -481,7 +481,7 @@ class _Catalogue:
             else:
                 self._root = pystac.Catalog.from_file(url)
                 self._searches = False
-        except (*_OF_PYSTAC, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
+        except (*_PYSTAC_ERRORS, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def items(self, collection: str, bbox: Bbox, dates: tuple[str, str] | None) -> list[Item]:
@@ -496,11 +496,11 @@ class _Catalogue:
             if self._searches:
                 period = None if dates is None else "/".join(dates)
                 search = self._root.search(
-                    collections=[collection], bbox=list(bbox), datetime=period, max_items=_MOST_ITEMS
+                    collections=[collection], bbox=list(bbox), datetime=period, max_items=_MAX_ITEMS
                 )
                 return list(search.items())
             return [item for item in self._walk(collection) if _fits(item, bbox, dates)]
-        except (*_OF_PYSTAC, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
+        except (*_PYSTAC_ERRORS, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
     def dem(self, bbox: Bbox, notes: list[str]) -> list[Item]:

@@ -52,7 +52,7 @@ MOISTURE_SOURCES: tuple[Moisture, ...] = ("product", "optram", "ndmi", "none")
 STR = "STR"
 """Transformed SWIR. It is stored in the SMI band until the edges that OPTRAM needs are known."""
 
-_NEEDS: Mapping[str, tuple[str, ...]] = {
+_REQUIRED_ROLES: Mapping[str, tuple[str, ...]] = {
     "NDBI": ("swir", "nir"),
     "NDVI": ("nir", "red"),
     "NDWI": ("green", "nir"),
@@ -97,7 +97,7 @@ def plan_channels(roles: Collection[str], moisture: Moisture | None, weights: Co
         DataError: if no channel can be computed.
     """
     missing = {}
-    for name, needed in _NEEDS.items():
+    for name, needed in _REQUIRED_ROLES.items():
         absent = [role for role in needed if role not in roles]
         if absent:
             missing[name] = f"no {' and no '.join(absent)}"

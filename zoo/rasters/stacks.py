@@ -41,7 +41,7 @@ FORMAT_VERSION = "1"
 WINDOW = 1024
 """Side of a window in pixels."""
 
-MOST_FILES = 500
+MAX_OPEN_FILES = 500
 """Maximum number of open files; most systems allow 1024."""
 
 SAMPLE = 256
@@ -266,9 +266,9 @@ class Mosaic(Closable):
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         if not paths:
             raise ConfigError("no raster is given")
-        if len(paths) > MOST_FILES:
+        if len(paths) > MAX_OPEN_FILES:
             raise ConfigError(
-                f"{len(paths)} rasters, at most {MOST_FILES} are read as one",
+                f"{len(paths)} rasters, at most {MAX_OPEN_FILES} are read as one",
                 hint="Join them in a file that refers to them: gdalbuildvrt scene.vrt FILES",
             )
         self.paths = tuple(os.fspath(path) for path in paths)

@@ -25,7 +25,7 @@ _SEEN_ROWS = 100
 """Number of rows to read to recognise the layout of a file."""
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
+_THOUSANDS_SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def check_names(columns: Sequence[str], where: object) -> None:
@@ -187,7 +187,7 @@ def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes:
         if not commas.any() or (commas | texts.str.fullmatch(PLAIN_NUMBER)).mean() < 0.5:
             continue
         # With semicolons, as Excel writes them, the comma is the decimal separator; otherwise it is ambiguous.
-        if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS).all():
+        if separator != ";" and texts[commas].str.fullmatch(_THOUSANDS_SEPARATED).all():
             raise DataError(
                 f"the comma in {texts[commas].iloc[0][:60]!r} may be a decimal sign or group thousands",
                 where=f"{path}, column {str(name)!r}",

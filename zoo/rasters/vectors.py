@@ -38,13 +38,13 @@ from zoo.rasters.ground import (
 )
 from zoo.rasters.reading import check_vector_content
 
-FARTHEST = 1e8
+MAX_COORDINATE = 1e8
 """Metres from the origin of a projection beyond which a coordinate is damaged: the Earth's girth is 4e7 m."""
 
-IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml")
+ZIP_SUFFIXES = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml")
 """Suffixes of vector files to look for in a zip."""
 
-LARGEST_UNPACKED = 4 * 2**30
+MAX_UNPACKED_BYTES = 4 * 2**30
 """Maximum unpacked size of a zip in bytes [O]; national inventories are below 1 GiB."""
 
 TRUE_TO_SCALE = 0.01
@@ -132,16 +132,16 @@ def _inside_zip(path: Path) -> str:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if Path(info.filename).suffix.lower() in IN_ZIP]
+            members = [info for info in archive.infolist() if Path(info.filename).suffix.lower() in ZIP_SUFFIXES]
             named = [info for info in members if "__MACOSX" not in info.filename]
             if len(named) != 1:
                 found = ", ".join(info.filename for info in named[:5]) or "none"
                 raise DataError(
-                    f"the zip must hold one vector file ({', '.join(IN_ZIP)}); found: {found}",
+                    f"the zip must hold one vector file ({', '.join(ZIP_SUFFIXES)}); found: {found}",
                     where=path,
                     hint="Unpack it and name the file",
                 )
-            if sum(info.file_size for info in archive.infolist()) > LARGEST_UNPACKED:
+            if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise DataError(
                     "is far too large for a vector file when unpacked", where=path, hint="Unpack it yourself"
                 )
@@ -203,7 +203,7 @@ def _shift_longitudes(shape: Any, middle: float) -> Any:
 
 
 def _farthest(crs: CRS) -> float:
-    return 1000.0 if crs.is_geographic else FARTHEST / linear_metres(crs)
+    return 1000.0 if crs.is_geographic else MAX_COORDINATE / linear_metres(crs)
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:

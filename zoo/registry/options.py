@@ -35,7 +35,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FORWARDS = "__zoo_forwards_options__"
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
-_LONGEST_TEXT = 10_000
+_MAX_TEXT_LENGTH = 10_000
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", NoneType: "none"}
 _PLURALS = {int: "integers", float: "numbers", str: "names", bool: "truth values"}
 
@@ -296,7 +296,7 @@ def _readings(value: object) -> Iterator[object]:
     """Yield the possible values of a string other than the string itself, the likeliest first."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT_LENGTH:
         return
     text = value.strip()
     if text.casefold() in _WORDS:

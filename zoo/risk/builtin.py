@@ -55,7 +55,7 @@ TABLE_2: tuple[RiskModelSpec, ...] = (
 )
 """Models of Table 2, in its order."""
 
-OTHERS: tuple[RiskModelSpec, ...] = (
+OTHER_MODELS: tuple[RiskModelSpec, ...] = (
     RiskModelSpec(
         name="dynamic_thresholds",
         title="Dynamic thresholds [55]",
@@ -88,5 +88,5 @@ OTHERS: tuple[RiskModelSpec, ...] = (
 @hookimpl
 def zoo_register_risk_models(register: RegisterRiskModel) -> None:
     """Register the built-in risk models."""
-    for spec in (*TABLE_2, *OTHERS):
+    for spec in (*TABLE_2, *OTHER_MODELS):
         register(spec)

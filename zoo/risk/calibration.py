@@ -22,7 +22,7 @@ from zoo.physics.rain import check_rain
 from zoo.rasters.alignment import RainLayers
 from zoo.rasters.ground import crs_name
 from zoo.rasters.inventory import read_inventory
-from zoo.rasters.pixel_sample import MOST, PixelSample, Reader, extent_of, sample_pixels
+from zoo.rasters.pixel_sample import MAX_SAMPLE_PIXELS, PixelSample, Reader, extent_of, sample_pixels
 from zoo.rasters.reading import gdal_threads
 from zoo.rasters.stacks import Stack
 from zoo.risk.channel_values import check_values
@@ -65,7 +65,7 @@ class CalibrationOptions:
     rain: tuple[float, float] | Path | None = None
     duration: float | None = None
     clip: tuple[float, float] | None = RAIN_CLIP
-    samples: int = MOST
+    samples: int = MAX_SAMPLE_PIXELS
     block: float | None = None
     repeats: int = 200
     seed: int = 0
@@ -166,7 +166,7 @@ def calibrate(
     rain: tuple[float, float] | str | os.PathLike[str] | None = None,
     duration: float | None = None,
     clip: tuple[float, float] | None = RAIN_CLIP,
-    samples: int = MOST,
+    samples: int = MAX_SAMPLE_PIXELS,
     block: float | None = None,
     repeats: int = 200,
     seed: int = 0,

@@ -14,14 +14,14 @@ from zoo.physics import FeatureRange
 from zoo.physics.bands import PAPER_CHANNELS
 from zoo.rasters.stacks import Stack
 
-MAX_OUTSIDE = 0.005
+MAX_OUTSIDE_SHARE = 0.005
 """Maximum share of pixels outside the possible values [O]: a few are noise, more indicate another unit."""
 
-VOID_GAP = 50.0
+MIN_VOID_GAP = 50.0
 """Minimum gap in metres between 0 and the lowest other elevation at which 0 means missing [O]; a coast has values in
 between."""
 
-MAX_BEYOND = 0.5
+MAX_BEYOND_SHARE = 0.5
 """Share of values outside the range of the weights above which the index is doubtful [O]; it is 0.01 in the region
 of the weights."""
 
@@ -46,7 +46,7 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
         names: bands in use; only channels of the paper are checked.
 
     Raises:
-        DataError: if more than :data:`MAX_OUTSIDE` of the values of a band are impossible, a slope without a unit
+        DataError: if more than :data:`MAX_OUTSIDE_SHARE` of the values of a band are impossible, a slope without a unit
             looks like radians, or elevations of 0 mean missing.
     """
     channels = {band.name: band for band in PAPER_CHANNELS}
@@ -62,14 +62,19 @@ def check_values(stack: Stack, names: Iterable[str]) -> None:
         spare = 0.01 * (channel.valid_max - channel.valid_min)
         outside = np.mean((known < channel.valid_min - spare) | (known > channel.valid_max + spare))
         span = f"{name} holds values from {known.min():.4g} to {known.max():.4g}"
-        if outside > MAX_OUTSIDE:
+        if outside > MAX_OUTSIDE_SHARE:
             unit = "" if channel.unit == "1" else f" {channel.unit}"
             raise DataError(
                 f"{span}; {outside:.1%} of them are outside {channel.valid_min:g} to {channel.valid_max:g}{unit}",
                 where=stack.path,
                 hint=_HINTS.get(name, "Is it scaled to integers? Divide it by its scale, or set the scale in the file"),
             )
-        if name == "DEM" and (known == 0).any() and (known > VOID_GAP).any() and known[known != 0].min() > VOID_GAP:
+        if (
+            name == "DEM"
+            and (known == 0).any()
+            and (known > MIN_VOID_GAP).any()
+            and known[known != 0].min() > MIN_VOID_GAP
+        ):
             raise DataError(
                 f"DEM is 0 in {np.mean(known == 0):.1%} of the pixels, and {known[known != 0].min():.4g} m or more in "
                 "the others, so 0 means missing",
@@ -99,7 +104,7 @@ def beyond_ranges(stack: Stack, ranges: Mapping[str, FeatureRange]) -> list[str]
     ):
         known = row[np.isfinite(row)]
         beyond = float(np.mean((known < span.low) | (known > span.high))) if known.size else 0.0
-        if beyond > MAX_BEYOND:
+        if beyond > MAX_BEYOND_SHARE:
             found.append(
                 f"{name}: {beyond:.0%} of the values lie outside {span.low:.4g} to {span.high:.4g}, the range of the "
                 f"weights, and count as its ends. Check the unit ({known.min():.4g} to {known.max():.4g}), or "

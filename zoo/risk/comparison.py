@@ -23,7 +23,7 @@ from zoo.jobs import ProgressCallback
 from zoo.physics.lsi import RAIN_CLIP
 from zoo.physics.rain import check_rain, check_rain_names
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
-from zoo.risk.scores import PRINTED, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
+from zoo.risk.scores import PRINTED_SCORES, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
 from zoo.risk.tables import MISSING_CODES, RiskTable, read_table
 from zoo.schema import write_json
@@ -56,7 +56,7 @@ AVERAGING = (
     "bootstrap intervals"
 )
 
-_SLOWEST_FIRST = (
+_SCHEDULE_ORDER = (
     "random_forest",
     "svm",
     "spatial_meteo",
@@ -212,7 +212,7 @@ class Comparison:
                     "model": risk_models()[outcome.model].title,
                     **{
                         SCORES[name]: f"{outcome.scores[name]:.3f}" if name in outcome.scores else "-"
-                        for name in PRINTED
+                        for name in PRINTED_SCORES
                     },
                 }
                 for outcome in self.outcomes
@@ -548,7 +548,7 @@ def _fit_all(
     from sklearn.utils.parallel import Parallel, delayed
 
     features, group = _with_groups(table)
-    rank = {name: place for place, name in enumerate(_SLOWEST_FIRST)}
+    rank = {name: place for place, name in enumerate(_SCHEDULE_ORDER)}
     tasks = [
         (model, kind, number)
         for model in sorted(models, key=lambda name: rank.get(name, len(rank)))

@@ -16,7 +16,7 @@ from zoo.jobs import ProgressCallback
 from zoo.physics import Band
 from zoo.physics.rain import check_rain
 from zoo.physics.stability import (
-    MOST_SAFETY,
+    MAX_SAFETY,
     SAFETY_CHANNELS,
     SAFETY_SOURCES,
     Soil,
@@ -36,8 +36,8 @@ from zoo.risk.channel_values import check_values
 
 FAILURE_CHANNELS: tuple[Band, ...] = (
     Band("failure_probability", "1", 0.0, 1.0, description="share of the random soils with a factor below 1"),
-    Band("factor_of_safety", "1", 0.0, MOST_SAFETY, description="mean factor of safety of the random soils"),
-    Band("factor_of_safety_spread", "1", 0.0, MOST_SAFETY, description="standard deviation of the factor of safety"),
+    Band("factor_of_safety", "1", 0.0, MAX_SAFETY, description="mean factor of safety of the random soils"),
+    Band("factor_of_safety_spread", "1", 0.0, MAX_SAFETY, description="standard deviation of the factor of safety"),
 )
 
 WINDOW = 256

@@ -28,7 +28,7 @@ from zoo.rasters.stacks import Stack, read_ahead
 from zoo.risk.failure import map_safety
 from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
 from zoo.risk.surfaces import (
-    CHUNK,
+    CHUNK_PIXELS,
     Breaks,
     Prepared,
     Surface,
@@ -355,8 +355,8 @@ def _count(surface: Surface, breaks: ClassBreaks, image: Values) -> NDArray[np.i
 def _classify(risk: Values, breaks: ClassBreaks, report: MapReport) -> NDArray[np.uint8]:
     classes = np.empty(risk.shape, dtype=np.uint8)
     flat, values = classes.reshape(-1), risk.reshape(-1)
-    for start in range(0, len(flat), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(flat), CHUNK_PIXELS):
+        part = slice(start, start + CHUNK_PIXELS)
         found = breaks.classify(values[part])
         flat[part] = found
         counts = [int(np.count_nonzero(found == number)) for number in (1, 2, 3)]

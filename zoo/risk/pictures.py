@@ -18,7 +18,7 @@ from zoo.diagnostics.description import Collinearity, collinearity
 from zoo.files import atomic_path, csv_text
 from zoo.physics import hillshade
 from zoo.rasters.ground import ground_size
-from zoo.rasters.map_frame import NOTHING, framed_map, legend_patch, shaded
+from zoo.rasters.map_frame import NODATA_COLOUR, framed_map, legend_patch, shaded
 from zoo.rasters.pixel_sample import extent_of
 from zoo.rasters.stacks import Stack
 from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 HIGH_VIF = 10.0
 _COLOURS = ("#3b6ea5", "#2a9d5c", "#d1495b", "#8a5ca8", "#c98a1b", "#111827", "#0f9fb0", "#b5548b", "#6b7280")
-_QUIET = "#6b7280"
+_MUTED_COLOUR = "#6b7280"
 
 Draw = Callable[[Axes, "Outcome", str], None]
 
@@ -118,7 +118,7 @@ def _panels(
     order = list(risk_models())
     for kind, ax in zip(kinds, np.atleast_1d(np.asarray(figure.subplots(1, len(kinds)), dtype=object)), strict=True):
         for x, y in guides:
-            ax.plot(x, y, color=_QUIET, linestyle=":", linewidth=1)
+            ax.plot(x, y, color=_MUTED_COLOUR, linestyle=":", linewidth=1)
         for outcome in comparison.outcomes:
             if outcome.cv == kind and outcome.ok:
                 draw(ax, outcome, _COLOURS[order.index(outcome.model) % len(_COLOURS)])
@@ -177,7 +177,7 @@ def draw_dependence(found: Collinearity) -> Figure:
     for place, value in enumerate(found.vif):
         text = "infinite" if np.isinf(value) else "constant" if np.isnan(value) else f"{value:.3g}"
         right.text(float(shown[place]) * 1.05, place, text, va="center", fontsize=8)
-    right.axvline(HIGH_VIF, color=_QUIET, linestyle="--", linewidth=1)
+    right.axvline(HIGH_VIF, color=_MUTED_COLOUR, linestyle="--", linewidth=1)
     right.set_xscale("log")
     right.set_xlim(0.9, edge * 3)
     right.set_yticks(range(count), found.names, parse_math=False)
@@ -302,5 +302,5 @@ def _legend(prepared: Prepared, report: MapReport) -> list[Artist]:
         handles.append(legend_patch(_colour(number), f"{name}  ({span}): {share:.1%}{dry}"))
     handles.reverse()
     if report.pixels[0]:
-        handles.append(legend_patch(NOTHING, "no data"))
+        handles.append(legend_patch(NODATA_COLOUR, "no data"))
     return handles

@@ -48,7 +48,7 @@ REPEATS = 500
 _RAIN_REPEATS = 100
 """Maximum bootstrap draws for alpha, beta and P0 [O]: each is a logistic regression of all events."""
 
-USUAL_DEPTH = (5.0, 800.0)
+USUAL_DEPTH_MM = (5.0, 800.0)
 """Usual range of the median depth of events with landslides, mm; outside it, the units are doubtful [O]."""
 
 USUAL_DAYS = 7.0
@@ -337,9 +337,9 @@ def _doubts(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> 
         f"events with landslides: P {p.min():.3g} to {p.max():.3g} mm/h, D {d.min():.3g} to {d.max():.3g} days "
         f"(median {days:.3g}), median depth {depth:.4g} mm"
     ]
-    if depth < USUAL_DEPTH[0]:
+    if depth < USUAL_DEPTH_MM[0]:
         found.append(f"check the units: {depth:.4g} mm is little for landslides. Is P in inches or metres per hour?")
-    elif depth > USUAL_DEPTH[1] or days > USUAL_DAYS:
+    elif depth > USUAL_DEPTH_MM[1] or days > USUAL_DAYS:
         found.append(
             f"check the units: events are unusually long or wet. Is D in hours? Its median would be "
             f"{days / 24:.3g} days, and the median depth {depth / 24:.4g} mm"

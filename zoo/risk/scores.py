@@ -44,7 +44,7 @@ always predicted) use a threshold of 0.5. MSE is the Brier score. ECE has
 :data:`RELIABILITY_BINS` bins.
 """
 
-PRINTED: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
+PRINTED_SCORES: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
 """Scores to show in terminals and notebooks; RMSE is omitted because it is the square root of MSE."""
 
 

@@ -33,7 +33,7 @@ from zoo.risk.weights import fit_ranges
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
-CHUNK = 1 << 16
+CHUNK_PIXELS = 1 << 16
 """Pixels per chunk: small enough for their sums to stay in the CPU cache from the first band to the sigmoid."""
 
 SAMPLES = 10_000
@@ -146,11 +146,11 @@ class IndexSurface:
         flat = image.reshape(image.shape[0], -1)
         factors = None if isinstance(factor, float) else np.broadcast_to(factor, shape).reshape(-1)
         result = np.empty(flat.shape[1], dtype=np.float32)
-        scratch = np.empty(min(CHUNK, flat.shape[1]), dtype=np.float32)
+        scratch = np.empty(min(CHUNK_PIXELS, flat.shape[1]), dtype=np.float32)
         negative = 0
         with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, flat.shape[1], CHUNK):
-                part = slice(start, start + CHUNK)
+            for start in range(0, flat.shape[1], CHUNK_PIXELS):
+                part = slice(start, start + CHUNK_PIXELS)
                 total = result[part]
                 total[:] = 0
                 term = scratch[: len(total)]

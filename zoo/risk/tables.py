@@ -67,7 +67,7 @@ _ROW_NUMBER = re.compile(
 _WITH_UNIT = re.compile(r"[<>~≈]?\s*[-+]?\d+([.,]\d+)?\s*(%|°|‰|m|mm|cm|km|ft|deg|degrees?)?", re.IGNORECASE)
 """Numbers with a unit or a comparison sign, which are not classes."""
 
-_MOST_REPEATED = 0.01
+_MAX_REPEATED_SHARE = 0.01
 """Share of repeated rows above which a warning is given [O]."""
 
 
@@ -628,7 +628,7 @@ def _repetition_warnings(
 def repeated_rows(content: pd.DataFrame) -> int:
     """Return the number of repeated rows; 0 if so few that they may be a coincidence."""
     repeated = int(content.duplicated().sum())
-    return repeated if repeated >= max(_MOST_REPEATED * len(content), 2) else 0
+    return repeated if repeated >= max(_MAX_REPEATED_SHARE * len(content), 2) else 0
 
 
 def _far_warnings(coordinates: NDArray[np.float64], rows: NDArray[np.int64]) -> Iterator[str]:

@@ -28,7 +28,7 @@ ITEM, INDEX, CLASSES, PICTURE = "item.json", "index.tif", "classes.tif", "map.pn
 FRAME_MS = 400
 """Milliseconds per frame of the animation."""
 
-MOST_FRAMES = 120
+MAX_FRAMES = 120
 """Maximum number of steps in the animation, the latest ones: a month of six-hourly maps."""
 
 FRAME_SIDE = 900
@@ -186,7 +186,7 @@ def publish(
     ]
     _write_table(folder / "shares.csv", "time,district,low,medium,high,known", rows)
     if animate or not (folder / "animation.gif").exists():
-        _write_animation([folder / item.id / PICTURE for item in items[-MOST_FRAMES:]], folder / "animation.gif")
+        _write_animation([folder / item.id / PICTURE for item in items[-MAX_FRAMES:]], folder / "animation.gif")
     return alerts
 
 

@@ -44,16 +44,16 @@ from zoo.risk.watch_files import (
     write_item,
 )
 
-EVERY = 6.0
+STEP_HOURS = 6.0
 """Hours from one step to the next [O]."""
 
 ALERT_SHARE = 0.1
 """Share of a district in the high class that raises an alert [O]."""
 
-WHOLE = "all"
+WHOLE_DISTRICT = "all"
 """Name of the single district if no file of districts is given."""
 
-_MOST_STEPS = 10_000
+_MAX_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def watch(
     out: str | os.PathLike[str],
     *,
     weights: Weights = None,
-    every: float = EVERY,
+    every: float = STEP_HOURS,
     start: str | None = None,
     districts: str | os.PathLike[str] | None = None,
     name: str = "name",
@@ -188,7 +188,7 @@ def _steps(observed: RainField, every: float, start: str | None) -> list[np.date
             f"{every:g} h from {time_text(first)}",
             hint="Choose shorter steps with --every, or an earlier --start",
         )
-    if len(times) > _MOST_STEPS:
+    if len(times) > _MAX_STEPS:
         raise ConfigError(f"{len(times):,} steps", where="--every", hint="Choose longer steps, or a later --start")
     return list(times)
 
@@ -208,7 +208,7 @@ class _Run:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the districts."""
-        return (WHOLE,) if self.zones is None else self.zones.names
+        return (WHOLE_DISTRICT,) if self.zones is None else self.zones.names
 
     @cached_property
     def settings(self) -> str:

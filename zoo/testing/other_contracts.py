@@ -20,7 +20,7 @@ IGNORE = 255
 SPLITS = ("train", "val", "test")
 PATCHES_TO_READ = 3
 RISK_ROWS = 200
-LEAST_AUC = 0.6
+MIN_AUC = 0.6
 """Minimum area under the ROC curve of a risk model that has learned something."""
 
 SpecCheck = Callable[[Any, Mapping[str, Any]], None]
@@ -158,9 +158,7 @@ def check_risk_learns(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:
     order = np.argsort(score, kind="stable").argsort() + 1
     positives = int(labels.sum())
     area = (order[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(labels) - positives))
-    require(
-        area > LEAST_AUC, f"its AUC on the training rows is {area:.2f}", "check that it uses X and y in their order"
-    )
+    require(area > MIN_AUC, f"its AUC on the training rows is {area:.2f}", "check that it uses X and y in their order")
 
 
 def check_risk_repeats(spec: RiskModelSpec, options: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ from zoo.training.running_statistics import (
 
 Scales = Sequence[float] | Literal["auto"]
 
-MOST_PIXELS = 2**21
+MAX_PIXELS = 2**21
 """Maximum number of target pixels held in memory: 128 patches of 128 x 128 [O]."""
 ADAPTED_THRESHOLD = 0.5
 """Threshold of a fully adapted model. The validated threshold belongs to the training regions; on three of four
@@ -78,7 +78,7 @@ def adapt(
     scales: Scales = ORIGINAL_SCALE,
     device: torch.device | str = "cpu",
     batch_size: int = 16,
-    pixels: int = MOST_PIXELS,
+    pixels: int = MAX_PIXELS,
     seed: int = 0,
     target: AdaptationTarget | None = None,
     progress: ProgressCallback | None = None,
@@ -262,7 +262,7 @@ class _Worker:
         shared = called = 0.0
         for batch in self.batches(sample):
             valid = ~torch.isnan(batch).any(1)
-            masks = [mask & valid for mask in in_views(partial(self._mask, scale=scale), batch, _COMPARED)]
+            masks = [mask & valid for mask in in_views(partial(self._mask, scale=scale), batch, _COMPARED_VIEWS)]
             for one, other in combinations(masks, 2):
                 shared += 2 * float((one & other).sum())
                 called += float(one.sum() + other.sum())
@@ -289,7 +289,7 @@ class _Worker:
         return PredictionSummary(called_landslide=called / pixels, entropy=entropy / pixels)
 
 
-_COMPARED = ((0, False), (1, False), (2, False))
+_COMPARED_VIEWS = ((0, False), (1, False), (2, False))
 """Views whose masks are compared; more views give the same ranking of magnifications but take longer [O]."""
 
 

@@ -18,9 +18,9 @@ from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.jobs import ProgressCallback
 from zoo.training.bundle import AdaptationTarget, Bundle
 
-FEWEST_PATCHES = 16
+MIN_PATCHES = 16
 """Minimum number of patches for reliable statistics [O]."""
-BATCH = 16
+BATCH_SIZE = 16
 _IMAGE_OPTIONS = (
     "images",
     "bands",
@@ -57,8 +57,8 @@ class TargetPatches:
 
     def batches(self) -> Iterator[Tensor]:
         """Yield all images once, in batches of float32 ``(B, C, H, W)``."""
-        for first in range(0, len(self), BATCH):
-            images = [self.read(index) for index in range(first, min(first + BATCH, len(self)))]
+        for first in range(0, len(self), BATCH_SIZE):
+            images = [self.read(index) for index in range(first, min(first + BATCH_SIZE, len(self)))]
             yield torch.from_numpy(np.stack(images))
 
 
@@ -90,8 +90,8 @@ def open_target(
         patches, read, fingerprint = _images_of_splits(bundle, source, splits, names, progress)
     record = AdaptationTarget(source.name, source.options, split, names, fingerprint=fingerprint)
     warnings = []
-    if len(patches) < FEWEST_PATCHES:
-        warnings.append(f"the target has {len(patches)} patches; use {FEWEST_PATCHES} or more for reliable statistics")
+    if len(patches) < MIN_PATCHES:
+        warnings.append(f"the target has {len(patches)} patches; use {MIN_PATCHES} or more for reliable statistics")
     warnings += _trained_on(bundle, source, patches)
     return TargetPatches(patches, read, record, tuple(warnings))
 

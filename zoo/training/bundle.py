@@ -45,10 +45,10 @@ SIZE_TOLERANCE = 1.25
 """Maximum ratio between the pixel sizes of data and training data at which objects have about the same size in pixels
 as in training [O]."""
 
-LARGEST_STATISTIC = 1e30
+MAX_STATISTIC = 1e30
 """Maximum mean or standard deviation of a band: float32 must be able to hold the normalised values."""
 
-LONGEST_LABEL = 40
+MAX_LABEL_LENGTH = 40
 """Maximum length of a label, because tags, legends and tables show it."""
 
 AdaptedStatistics = Literal["layers", "bands", "both"]
@@ -249,14 +249,14 @@ class _BundleFile:
             raise ValueError(f"threshold is {self.threshold!r}, expected a number from 0 to 1")
         if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
             raise ValueError(f"pixel_size is {self.pixel_size!r}, expected a length in metres")
-        if len(self.label) > LONGEST_LABEL or not self.label.isprintable():
-            raise ValueError(f"label is {self.label[:50]!r}, expected a word of at most {LONGEST_LABEL} characters")
+        if len(self.label) > MAX_LABEL_LENGTH or not self.label.isprintable():
+            raise ValueError(f"label is {self.label[:50]!r}, expected a word of at most {MAX_LABEL_LENGTH} characters")
         if not self.bands or not self.class_names:
             raise ValueError("a bundle needs at least one band and one class")
         if len(self.statistics.bands) != len(self.bands):
             raise ValueError(f"statistics of {len(self.statistics.bands)} bands for {len(self.bands)} bands")
         for band in self.statistics.bands:
-            if abs(band.mean) > LARGEST_STATISTIC or not 0 <= band.std <= LARGEST_STATISTIC:
+            if abs(band.mean) > MAX_STATISTIC or not 0 <= band.std <= MAX_STATISTIC:
                 raise ValueError(f"mean {band.mean:g} and std {band.std:g} of band {band.name!r} are not possible")
 
 

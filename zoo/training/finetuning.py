@@ -24,9 +24,9 @@ from zoo.training.bundle import Bundle, Parent, TrainingData, same_pixel_size, w
 from zoo.training.predictor import first_scale_state
 from zoo.training.recipes import FineTuning
 
-FAR_SHIFT = 2.0
+MAX_BAND_SHIFT = 2.0
 """Shift of a band's mean, in standard deviations of the parent's data, at which a warning is given [O]."""
-FAR_RATIO = 3.0
+MAX_STD_RATIO = 3.0
 """Ratio of two standard deviations of a band above which a warning is given: the units probably differ [O]."""
 
 
@@ -247,7 +247,7 @@ def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) 
         )
         words.append(text)
         shift, ratio = abs(found.mean - known.mean) / known.std, found.std / known.std
-        if shift > FAR_SHIFT or not 1 / FAR_RATIO <= ratio <= FAR_RATIO:
+        if shift > MAX_BAND_SHIFT or not 1 / MAX_STD_RATIO <= ratio <= MAX_STD_RATIO:
             warnings.append(f"{text} differ strongly. Check that both have the same unit")
     return ([f"normalisation by the new training split; {'; '.join(words)}"] if words else []), warnings
 

@@ -36,7 +36,7 @@ from zoo.training.recipes import Recipe
 StepCallback = Callable[[int, int, float], None]
 """Called with the number of steps done, the total number of steps, and the loss."""
 CURVE_POINTS = 500
-LEAST_CONTRAST = 0.08
+MIN_CONTRAST = 0.08
 """Added to the deviation of an image in :func:`standardised`, in deviations of the training data, so that noise in an
 image without contrast is not amplified [O]."""
 SAVING_SHARE = 0.05
@@ -328,7 +328,7 @@ def standardised(images: Tensor, valid: Tensor, bands: Sequence[bool] | None = N
     mean = (images * valid).sum((2, 3), keepdim=True) / count
     centred = (images - mean) * valid
     deviation = (centred.square().sum((2, 3), keepdim=True) / count).sqrt()
-    changed = centred / (deviation + LEAST_CONTRAST)
+    changed = centred / (deviation + MIN_CONTRAST)
     return changed if bands is None else torch.where(images.new_tensor(bands)[:, None, None] > 0, changed, images)
 
 

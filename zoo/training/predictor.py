@@ -22,11 +22,11 @@ from zoo.datasets.statistics import normalisation_scale, normalise_bands
 from zoo.errors import ConfigError, ResultError
 from zoo.training.running_statistics import tracked_layers
 
-SMALLEST_SCALE = 0.5
-LARGEST_SCALE = 4.0
+MIN_SCALE = 0.5
+MAX_SCALE = 4.0
 """Minimum and maximum magnification. Below one half, landslides of a few pixels disappear; above 4, the neighbourhood
 of a pixel contains only interpolated values [O]."""
-MOST_SCALES = 16
+MAX_SCALES = 16
 """Maximum number of magnifications: the model runs once for each."""
 ORIGINAL_SCALE = (1.0,)
 """Scales of a model without magnification."""
@@ -36,7 +36,7 @@ VIEWS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True
 """The eight flips and rotations of a square (D4): number of quarter turns, and whether the rotated image is flipped."""
 
 
-MOST_DEVIATIONS = 1e4
+MAX_DEVIATIONS = 1e4
 """Values farther from the training mean, in standard deviations of the band, count as missing: they are fill values
 without a nodata tag, or in another unit. Otherwise convolutions and global pooling would spread them [O]."""
 
@@ -119,10 +119,10 @@ class PlausibleRange:
 
     @classmethod
     def of(cls, predictor: Predictor) -> PlausibleRange:
-        """Return the range within :data:`MOST_DEVIATIONS` standard deviations of the training mean."""
+        """Return the range within :data:`MAX_DEVIATIONS` standard deviations of the training mean."""
         mean, std = (one.flatten().double().cpu().numpy() for one in (predictor.mean, predictor.std))
         largest = float(np.finfo(np.float32).max)
-        bounds = (np.clip(mean + sign * MOST_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
+        bounds = (np.clip(mean + sign * MAX_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
         low, high = (one.astype(np.float32) for one in bounds)
         return cls(low, high)
 
@@ -161,12 +161,12 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
         ConfigError: if there are none, one is given twice, or one is outside [0.5, 4].
     """
     checked = tuple(float(scale) for scale in scales)
-    outside = [scale for scale in checked if not SMALLEST_SCALE <= scale <= LARGEST_SCALE]
-    if not checked or outside or len(set(checked)) < len(checked) or len(checked) > MOST_SCALES:
-        given = ", ".join(f"{scale:g}" for scale in checked[: MOST_SCALES + 1]) or "nothing"
+    outside = [scale for scale in checked if not MIN_SCALE <= scale <= MAX_SCALE]
+    if not checked or outside or len(set(checked)) < len(checked) or len(checked) > MAX_SCALES:
+        given = ", ".join(f"{scale:g}" for scale in checked[: MAX_SCALES + 1]) or "nothing"
         raise ConfigError(
-            f"{given}: magnifications must be different numbers from {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}, at most "
-            f"{MOST_SCALES}",
+            f"{given}: magnifications must be different numbers from {MIN_SCALE:g} to {MAX_SCALE:g}, at most "
+            f"{MAX_SCALES}",
             where="option scales",
             hint="1 is the original image; 1,1.5,2 is a good choice for landslides that are small in pixels",
         )

@@ -13,7 +13,7 @@ Optimiser = Literal["adamw", "rmsprop"]
 Schedule = Literal["cosine", "plateau", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-MOST_STEPS = 10**9
+MAX_STEPS = 10**9
 """Maximum number of steps, epochs or patches per batch: a larger value is a typing error."""
 
 JITTERS = {"scale_jitter": 3.0, "gain": 0.9, "offset": 10.0, "gamma": 3.0}
@@ -106,8 +106,8 @@ class Recipe:
                 raise ConfigError(f"{label} must be a positive number, not {value!r}", where=where)
         for label in ("steps", "epochs", "batch_size", "crop"):
             value = getattr(self, label)
-            if value is not None and value > MOST_STEPS:
-                raise ConfigError(f"{label} must be at most {MOST_STEPS:,}, not {value}", where=where)
+            if value is not None and value > MAX_STEPS:
+                raise ConfigError(f"{label} must be at most {MAX_STEPS:,}, not {value}", where=where)
         if not 0 <= self.weight_decay < math.inf:
             raise ConfigError(f"weight_decay must be 0 or more, not {self.weight_decay!r}", where=where)
         for label, choices in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):

@@ -37,9 +37,9 @@ from zoo.machine import memory_bytes
 
 HELD_SHARE = 0.25
 """Maximum share of the memory for the activations that all batches keep while they advance together [O]."""
-MOST_PASSES = 64
+MAX_PASSES = 64
 """Maximum number of batches that advance together; each has a thread [O]."""
-FEWEST_VALID = 0.25
+MIN_VALID_SHARE = 0.25
 """Minimum share of valid pixels for an image to have a distance, because few pixels vary less than many [O]."""
 
 
@@ -318,7 +318,7 @@ def _fits_together(task: _Task) -> bool:
     for batch in task.batches():
         first = batch[:1] if first is None else first
         images, passes = images + len(batch), passes + 1
-    if first is None or passes > MOST_PASSES:
+    if first is None or passes > MAX_PASSES:
         return False
     with _HeldBytes(task.layers.values()) as held:
         task.run(first)
@@ -543,7 +543,7 @@ class ImageDistances(Closable):
         source = Moments(*(one.detach().double().cpu() for one in trained(layer, inputs[0])))
         for values, valid in zip(torch.split(inputs[0], 1), torch.split(self._valid, 1), strict=True):
             sums = MomentSums()
-            if valid.mean() >= FEWEST_VALID:
+            if valid.mean() >= MIN_VALID_SHARE:
                 sums.add(values, None if valid.all() else valid)
             moments = sums.moments()
             self.found.append(math.nan if moments is None else math.sqrt(measure_shift(source, moments).distance))

@@ -47,7 +47,7 @@ HUB_LICENCES = {
 
 METRICS = ("dice", "iou", "precision", "recall")
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
-_LARGEST_CARD, _LARGEST_FRONT_MATTER = 4 * 2**20, 2**16
+_MAX_CARD_BYTES, _MAX_FRONT_MATTER_BYTES = 4 * 2**20, 2**16
 _HINT = "Write it again with zoo card, or delete it"
 
 
@@ -139,7 +139,7 @@ def _stated(path: Path) -> _Stated | None:
     import yaml
 
     try:
-        if path.stat().st_size > _LARGEST_CARD:
+        if path.stat().st_size > _MAX_CARD_BYTES:
             raise ResultError("is too large for a model card", where=path, hint=_HINT)
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -147,7 +147,7 @@ def _stated(path: Path) -> _Stated | None:
     found = _FRONT_MATTER.match(text)
     if found is None:
         return None
-    if len(found[1]) > _LARGEST_FRONT_MATTER:
+    if len(found[1]) > _MAX_FRONT_MATTER_BYTES:
         raise ResultError("its front matter is too large for a model card", where=path, hint=_HINT)
     try:
         values = yaml.safe_load(found[1])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAPER = "https://doi.org/10.4236/jcc.2025.138004"
-PRINTED = frozenset(
+PRINT_COLUMNS = frozenset(
     ("dice", "dice_per_image", "precision", "recall", "mcc", "detection", "loss", "parameters", "gmac", "fps")
 )
 """Columns that fit on paper; the others are shown only on screen."""
@@ -122,7 +122,7 @@ def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Se
             policy=_policy(script),
             trial_headings=TRIAL_HEADINGS,
             picture_legend=LEGEND,
-            printed=PRINTED,
+            printed=PRINT_COLUMNS,
             replicates=REPLICATES,
             undefined=UNDEFINED,
             paper_address=PAPER,

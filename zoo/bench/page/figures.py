@@ -24,7 +24,7 @@ CURVE_POINTS = 120
 """Maximum number of points of a drawn training curve; longer curves are averaged in bins."""
 
 
-SMALLEST, LARGEST = 1e-9, 1e15
+MIN_VALUE, MAX_VALUE = 1e-9, 1e15
 """Bounds of a value on a logarithmic axis; a value outside means that a result file was edited."""
 
 
@@ -108,7 +108,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
     points = {
         row.model: (x / scale, y)
         for row in rows
-        if SMALLEST < (x := row.figures.get(key) or 0) < LARGEST and (y := row.figures.get("dice")) is not None
+        if MIN_VALUE < (x := row.figures.get(key) or 0) < MAX_VALUE and (y := row.figures.get("dice")) is not None
     }
     title = f"Dice against {name}"
     if not points:

@@ -17,9 +17,9 @@ from zoo.schema import to_plain
 from zoo.training.recipes import JITTERS, RECIPES, FineTuning, Recipe
 
 GROUPS = ("train_groups", "val_groups", "test_groups")
-TEXTS = ("group_column", "group_pattern", "split_by")
+TEXT_FIELDS = ("group_column", "group_pattern", "split_by")
 FIELDS = ("steps", "epochs", "batch_size", "crop", "lr", "loss", "precision", "time_limit", *JITTERS)
-LONGEST_VALUE = 200
+MAX_VALUE_LENGTH = 200
 """Maximum length in characters of a value of the speed protocol that is shown."""
 
 
@@ -130,7 +130,7 @@ def _data_words(data: DataSource) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         if name in GROUPS and isinstance(value, list):
             words += [flag, ",".join(map(str, value))]
-        elif name in TEXTS and isinstance(value, str):
+        elif name in TEXT_FIELDS and isinstance(value, str):
             words += [flag, value]
         else:
             words += ["--data-option", f"{name}={json.dumps(value)}"]
@@ -254,7 +254,7 @@ def _trial(result: TrialResult) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    return value not in (None, "", []) and len(_plain(value)) < LONGEST_VALUE
+    return value not in (None, "", []) and len(_plain(value)) < MAX_VALUE_LENGTH
 
 
 def _in_words(value: Any) -> str:

@@ -183,13 +183,13 @@ def _fit_progress() -> Iterator[ProgressCallback]:
 def _print_scores(comparison: Comparison) -> None:
     from zoo.risk.comparison import AVERAGING, OK, PAPER_TABLE2
     from zoo.risk.models import risk_models
-    from zoo.risk.scores import PRINTED, SCORES, base_rate
+    from zoo.risk.scores import PRINTED_SCORES, SCORES, base_rate
 
     for text in comparison.notes:
         note(f"  {text}")
     console = out()
     paper = ("paper: acc", "AUC", "MSE")
-    headings = ("model", *(SCORES[name] for name in PRINTED), *paper)
+    headings = ("model", *(SCORES[name] for name in PRINTED_SCORES), *paper)
     rate = f"base rate {base_rate(comparison.data.labels):.3f} (accuracy of the more frequent label everywhere)"
     for kind, split in comparison.splits.items():
         console.print(
@@ -201,7 +201,7 @@ def _print_scores(comparison: Comparison) -> None:
             published = PAPER_TABLE2.get(str(row["model"]), {})
             printed = [f"{published[name]:.3f}" if name in published else "" for name in ("accuracy", "auc", "mse")]
             title = risk_models()[str(row["model"])].title
-            cells.append([title, *(_score(row, name) for name in PRINTED), *printed])
+            cells.append([title, *(_score(row, name) for name in PRINTED_SCORES), *printed])
         console.print(make_table(headings, cells, right=headings[2:]))
         for row in rows:
             if row["status"] != OK:

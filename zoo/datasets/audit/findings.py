@@ -21,7 +21,7 @@ KINDS: Mapping[str, str] = {
 }
 """Kinds of leakage, most serious first, each with its meaning."""
 
-ANY = ""
+ANY_KIND = ""
 """All kinds together, so that a patch that touches in two ways counts once."""
 
 
@@ -92,7 +92,7 @@ class TouchedPatches:
     Attributes:
         first: name of the first split.
         second: name of the second split.
-        kind: one of :data:`KINDS`, or :data:`ANY`.
+        kind: one of :data:`KINDS`, or :data:`ANY_KIND`.
         patches: number of patches of the second split that touch the first.
     """
 
@@ -133,7 +133,7 @@ class Audit:
         pairs: all pairs of touching patches, most serious kind first.
         scenes: all scenes shared by two splits.
         touched: number of patches of the second split that touch the first, for each pair of splits and each kind
-            that occurs, and for all kinds together (:data:`ANY`).
+            that occurs, and for all kinds together (:data:`ANY_KIND`).
         notes: what could not be checked or was skipped.
         seconds: duration of the audit.
     """
@@ -168,7 +168,7 @@ class Audit:
             f"{entry.patches} of {self.sizes[entry.second]} {_adjective(entry.second)} patches touch "
             f"{_adjective(entry.first)} patches"
             for entry in self.touched
-            if entry.kind == ANY and entry.patches
+            if entry.kind == ANY_KIND and entry.patches
         ]
         return f"LEAK {'; '.join(parts)}"
 
@@ -214,7 +214,7 @@ class Audit:
     def __str__(self) -> str:
         lines = [f"audit: {self.verdict()}"]
         for entry in self.touched:
-            if entry.kind != ANY:
+            if entry.kind != ANY_KIND:
                 lines.append(
                     f"  {entry.kind}: {entry.patches} of {self.sizes[entry.second]} {entry.second} patches, "
                     f"against {entry.first} ({KINDS[entry.kind]})"

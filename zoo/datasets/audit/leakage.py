@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from zoo.datasets.audit.findings import ANY, KINDS, Audit, AuditSummary, SharedScene, TouchedPatches, TouchingPair
+from zoo.datasets.audit.findings import ANY_KIND, KINDS, Audit, AuditSummary, SharedScene, TouchedPatches, TouchingPair
 from zoo.datasets.audit.matching import (
     Landmarks,
     Match,
@@ -255,7 +255,7 @@ def _count_touched(
     for kind in KINDS:
         if kind in touched:
             yield TouchedPatches(*names, kind, len(touched[kind]))
-    yield TouchedPatches(*names, ANY, len(set().union(*touched.values())))
+    yield TouchedPatches(*names, ANY_KIND, len(set().union(*touched.values())))
 
 
 def _notes(signatures: PatchSignatures, overlaps: bool) -> Iterator[str]:

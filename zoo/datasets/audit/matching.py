@@ -37,7 +37,7 @@ OVERLAP_GREY = 0.85
 OVERLAP_TEXTURE = 0.8
 """Minimum correlation of the texture where two patches overlap [O]."""
 
-MINIMUM_OVERLAP = 0.15
+MIN_OVERLAP = 0.15
 """Minimum overlap that is searched for, as a share of a patch [O]."""
 
 _HASH_COEFFICIENTS = 8
@@ -47,9 +47,9 @@ _FLAT = 2e-3
 _TEXTURED = 0.3
 _WINDOW = 12
 _DESCRIPTOR_COEFFICIENTS = 6
-_MINIMUM_OVERLAP_PIXELS = 256
+_MIN_OVERLAP_PIXELS = 256
 _LANDMARK_BLOCK = 1024
-_MAXIMUM_PROPOSALS = 20_000
+_MAX_PROPOSALS = 20_000
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def find_overlaps(
         found: list[Match] = []
         cosines = left.descriptors[start : start + _LANDMARK_BLOCK] @ right.descriptors.T
         near = np.flatnonzero(cosines > LANDMARK_COSINE)
-        if len(near) > _MAXIMUM_PROPOSALS:
+        if len(near) > _MAX_PROPOSALS:
             # On repetitive ground (fields, roofs) everything is a candidate; the best candidates are enough.
-            near = near[np.argpartition(-cosines.ravel()[near], _MAXIMUM_PROPOSALS)[:_MAXIMUM_PROPOSALS]]
+            near = near[np.argpartition(-cosines.ravel()[near], _MAX_PROPOSALS)[:_MAX_PROPOSALS]]
         ours, theirs = np.divmod(near, max(1, cosines.shape[1]))
         ours += start
         shifts = left.places[ours] - right.places[theirs]
@@ -264,7 +264,7 @@ def _check_overlap(
 ) -> Match | None:
     height, width = texture.shape[1:]
     rows, columns = height - abs(down), width - abs(across)
-    if rows * columns < max(MINIMUM_OVERLAP * height * width, _MINIMUM_OVERLAP_PIXELS):
+    if rows * columns < max(MIN_OVERLAP * height * width, _MIN_OVERLAP_PIXELS):
         return None
     here, there = overlapping_parts((height, width), down, across)
     if _correlate(texture[one][here], texture[other][there]) < OVERLAP_TEXTURE:

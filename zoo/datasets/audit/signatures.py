@@ -18,17 +18,17 @@ from scipy import ndimage
 from zoo.datasets.base import IGNORE, Patch, PatchDataset
 from zoo.jobs import ProgressCallback
 
-SIDE = 64
+MAX_SIDE = 64
 """Longest side of a grey image in pixels; larger patches are averaged down to it [O]."""
 
-MINIMUM_PIXELS = 60
+MIN_PIXELS = 60
 """Size in pixels below which many landslides have the same outline, so that it does not identify one [O]."""
 
-MINIMUM_CORNERS = 30
+MIN_CORNERS = 30
 """Number of corners below which an outline is too simple to identify a landslide; a rectangle has 4 [O]."""
 
 _SAMPLED = 48
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+_NEIGHBOURS_8 = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def compute_signatures(splits: Mapping[str, PatchDataset], progress: ProgressCal
         ranges[name] = range(start, start + len(dataset))
         start += len(dataset)
     height, width = sources[0][0].read(sources[0][1])[1].shape
-    factor = max(1, -(-max(height, width) // SIDE))
+    factor = max(1, -(-max(height, width) // MAX_SIDE))
     sampled = [sources[position] for position in _evenly_spaced(len(sources))]
     weights = _band_weights([dataset.read(index)[0] for dataset, index in sampled], factor)
     grey = np.zeros((len(sources), max(1, height // factor), max(1, width // factor)), dtype=np.float32)
@@ -134,7 +134,7 @@ def find_outlines(landslide: NDArray[np.bool_]) -> Iterator[Outline]:
     Args:
         landslide: bool (H, W); landslides are 8-connected.
     """
-    labels, count = ndimage.label(landslide, structure=_EIGHT_NEIGHBOURS)
+    labels, count = ndimage.label(landslide, structure=_NEIGHBOURS_8)
     if not count:
         return
     height, width = landslide.shape
@@ -142,10 +142,10 @@ def find_outlines(landslide: NDArray[np.bool_]) -> Iterator[Outline]:
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         rows, columns = place
         is_cut = rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width
-        if is_cut or sizes[number] < MINIMUM_PIXELS:
+        if is_cut or sizes[number] < MIN_PIXELS:
             continue
         shape = labels[place] == number
-        if count_corners(shape) >= MINIMUM_CORNERS:
+        if count_corners(shape) >= MIN_CORNERS:
             yield Outline(_outline_key(shape), int(sizes[number]))
 
 

@@ -35,7 +35,7 @@ SUFFIXES = PICTURES | TIFFS | HDF5 | {".npy"}
 
 IMAGE_KEYS = ("img", "image", "images", "data")
 MASK_KEYS = ("mask", "masks", "label", "labels", "annotation")
-MAXIMUM_CLASSES = IGNORE
+MAX_CLASSES = IGNORE
 
 NAN = -32768
 """Represents NaN in an integer mask."""
@@ -508,7 +508,7 @@ def _detect_encoding(
     ids = values - ignored
     highest = max(ids, default=0)
     known = max(2, classes or 0)
-    if min(ids, default=0) < 0 or highest >= MAXIMUM_CLASSES:
+    if min(ids, default=0) < 0 or highest >= MAX_CLASSES:
         return {index: index for index in range(known)}, ignored, "class ids"
     if ids <= set(range(known)):
         return {index: index for index in range(known)}, ignored, "found: class ids"
@@ -519,8 +519,8 @@ def _detect_encoding(
 
 def _check_mapping(mapping: Mapping[int, int], ignored: frozenset[int], classes: int | None) -> None:
     indices = set(mapping.values())
-    if not mapping or min(indices) < 0 or max(indices) >= MAXIMUM_CLASSES:
-        raise ConfigError(f"classes go from 0 to {MAXIMUM_CLASSES - 1}", where="option mask_values")
+    if not mapping or min(indices) < 0 or max(indices) >= MAX_CLASSES:
+        raise ConfigError(f"classes go from 0 to {MAX_CLASSES - 1}", where="option mask_values")
     if ignored & set(mapping):
         raise ConfigError(
             f"{min(ignored & set(mapping))} is both a class and an ignored value",

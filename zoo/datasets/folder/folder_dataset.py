@@ -45,7 +45,7 @@ from zoo.physics.bands import Band
 from zoo.rasters.reading import plain_patches
 from zoo.schema import to_plain
 
-LARGEST_DISTANCE = 1_000_000
+MAX_DISTANCE = 1_000_000
 """Maximum guard distance and block size in patches."""
 
 _PACKAGE = str(Path(__file__).parents[2])
@@ -585,8 +585,8 @@ def _check_numbers(
         if code is not None and math.isinf(code):
             raise ConfigError(f"{name} must be a finite number or nan", where=f"option {name}")
     for name, value, lowest, highest in (
-        ("block", block, 1, LARGEST_DISTANCE),
-        ("guard", guard, 0, LARGEST_DISTANCE),
+        ("block", block, 1, MAX_DISTANCE),
+        ("guard", guard, 0, MAX_DISTANCE),
         ("seed", seed, 0, 2**63),
         ("memory_limit", memory_limit, 0, math.inf),
     ):

@@ -27,10 +27,10 @@ PlaceUnit = Literal["auto", "patches", "pixels"]
 _ROW_COLUMNS = ("row", "tile_row", "grid_row")
 _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
 _GRID_FILE = "patches.json"
-_LARGEST_PLACE = 2**31
+_MAX_COORDINATE = 2**31
 _SPARSE = 8
 """Distance between nearest patches from which coordinates look like pixels: patches on a grid are 1 apart."""
-_FEW_PLACES = 6
+_MIN_PATCHES_FOR_STEP = 6
 """With fewer patches, the step is unknown, so the unit of coordinates that look like pixels must be given [O]."""
 
 
@@ -325,7 +325,7 @@ def _integer(text: str) -> int | None:
         number = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return int(number) if number.is_integer() and abs(number) < _LARGEST_PLACE else None
+    return int(number) if number.is_integer() and abs(number) < _MAX_COORDINATE else None
 
 
 def _to_grid(
@@ -348,7 +348,7 @@ def _to_grid(
         if not _look_like_pixels(placed, size):
             return patches, 1, ""
         places = {(patch.group, patch.row, patch.col) for patch in placed}
-        if max(steps) < _SPARSE or len(places) < _FEW_PLACES:
+        if max(steps) < _SPARSE or len(places) < _MIN_PATCHES_FOR_STEP:
             raise DataError(
                 f"row and column look like pixels: the nearest of {len(placed)} patches are {_SPARSE} or more apart",
                 where="option place_unit",

@@ -460,7 +460,7 @@ class _MixedDtypesError(Exception):
     """Raised if some images are integers, and others are floats because they contain missing codes."""
 
 
-_STORES: WeakValueDictionary[tuple[object, ...], PatchStore] = WeakValueDictionary()
+_OPEN_STORES: WeakValueDictionary[tuple[object, ...], PatchStore] = WeakValueDictionary()
 
 
 def open_store(
@@ -486,10 +486,10 @@ def open_store(
             status = path.stat()
             stamps.append((str(path), status.st_size, status.st_mtime_ns))
     key = (tuple(stamps), repr(options), memory_limit)
-    store = _STORES.get(key)
+    store = _OPEN_STORES.get(key)
     if store is None:
         store = PatchStore(pairs, options, progress, memory_limit)
-        _STORES[key] = store
+        _OPEN_STORES[key] = store
     elif progress is not None:
         progress(len(pairs), len(pairs))
     return store

@@ -98,7 +98,7 @@ AREA_LIMITS = (400.0, 150_000.0)
 
 _STOP_SLOPE = 8.0  # slope in degrees below which debris stops
 _LENGTH_TO_WIDTH = (1.2, 9.0)
-_TRIES = 20  # maximum number of start pixels tried for a landslide before it is dropped
+_MAX_ATTEMPTS = 20  # maximum number of start pixels tried for a landslide before it is dropped
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def make_landslides(
         pixels = max(1, round(area / cell**2))
         need = np.sqrt(0.9 * pixels)
         fits = np.flatnonzero((length >= need) & (need < 0.7 * refused))
-        fits = fits[taken[starts[fits]] == 0][:_TRIES]
+        fits = fits[taken[starts[fits]] == 0][:_MAX_ATTEMPTS]
         for place in fits:
             body = _body(int(starts[place]), pixels, flow, room, number, rng)
             if body is not None:

@@ -201,7 +201,7 @@ With these limits it does not.
 
 _FAILED_SHARE = 0.018  # share of the ground that fails at the threshold of Caine (1980) with common hazard
 _COMMON_HAZARD = 0.05  # mean hazard of a scene under such rain
-_MOST_FAILED = 0.06  # maximum plausible share of the ground that fails in an event
+_MAX_FAILED_SHARE = 0.06  # maximum plausible share of the ground that fails in an event
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
     response = min(1.25 * exceedance**1.5, 3.0)
     scatter = float(np.exp(0.3 * stream(seed, "event").standard_normal()))
     unstable = np.sqrt(float(ground.hazard.mean()) / _COMMON_HAZARD)
-    return float(min(_FAILED_SHARE * response * unstable * scatter, _MOST_FAILED))
+    return float(min(_FAILED_SHARE * response * unstable * scatter, _MAX_FAILED_SHARE))
 
 
 def _bare_ground(slides: Landslides, phase: str) -> Field:

@@ -27,7 +27,7 @@ PATCH = 128
 
 ALL_REGIONS = "all"
 
-_MOST_SCENES = 10_000
+_MAX_SCENES = 10_000
 
 
 class Synthetic(PatchDataset):
@@ -108,9 +108,9 @@ class Synthetic(PatchDataset):
                 where="option test_region",
                 hint="Give region=all",
             )
-        if not 3 <= scenes <= _MOST_SCENES:
+        if not 3 <= scenes <= _MAX_SCENES:
             raise ConfigError(
-                f"scenes must be from 3 to {_MOST_SCENES}, not {scenes}",
+                f"scenes must be from 3 to {_MAX_SCENES}, not {scenes}",
                 where="option scenes",
                 hint="Each split needs at least one scene",
             )
@@ -130,7 +130,7 @@ class Synthetic(PatchDataset):
         self.pixel_size = configs[0].pixel_size
         # The regions alternate within a split, so that every split contains all regions.
         self._jobs = [
-            (seed * _MOST_SCENES + number, configs[turn % len(configs)])
+            (seed * _MAX_SCENES + number, configs[turn % len(configs)])
             for turn, number in enumerate(split_scenes(scenes, split))
         ]
         self._workers, self._progress = workers, progress

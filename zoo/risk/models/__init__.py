@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.registry import RiskModelSpec, catalogue
-from zoo.risk.builtin import OTHERS, TABLE_2
+from zoo.risk.builtin import OTHER_MODELS, TABLE_2
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def risk_models() -> dict[str, RiskModelSpec]:
     """Return the registered risk models by name: those of Table 2 in its order, other built-in ones, then plugins."""
     table = catalogue().risk_models
-    first = [spec.name for spec in (*TABLE_2, *OTHERS)]
+    first = [spec.name for spec in (*TABLE_2, *OTHER_MODELS)]
     rest = [name for name in table if name not in first]
     return {name: table.get(name) for name in (*first, *rest) if name in table}
 

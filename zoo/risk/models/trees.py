@@ -22,7 +22,7 @@ _TUNING_TREES = 40
 _ROWS_OF_ALL_TREES = 5_000_000
 """The cost of a tree grows with its rows [O], so a small table gets more trees."""
 
-PATIENCE = 25
+EARLY_STOPPING_ROUNDS = 25
 """Boosting stops after this many trees without a smaller loss on the inner test rows [O]."""
 
 
@@ -94,7 +94,7 @@ class Boosting(EncodedModel):
     def _score(
         self, x: NDArray[np.float64], y: NDArray[np.int64], settings: Settings, fold: Fold
     ) -> NDArray[np.float64]:
-        machine = self._machine(MAX_TREES, settings, early_stopping_rounds=PATIENCE)
+        machine = self._machine(MAX_TREES, settings, early_stopping_rounds=EARLY_STOPPING_ROUNDS)
         train, test = x[fold.train].astype(np.float32), x[fold.test].astype(np.float32)
         machine.fit(train, y[fold.train], eval_set=[(test, y[fold.test])], verbose=False)
         if not hasattr(self, "_stopped"):

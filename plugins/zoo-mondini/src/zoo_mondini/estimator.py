@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 16_384
 VALIDATION_ROWS = 20_000
 EVERY = 50
 PATIENCE = 6
-FEWEST = 20
+MIN_HELD_OUT_ROWS = 20
 """Minimum number of rows of the rarer class for which some rows are held out for early stopping."""
 
 
@@ -264,7 +264,7 @@ def _two_classes(y: npt.ArrayLike, rows: int) -> tuple[NDArray[Any], NDArray[np.
 def _split(target: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor | None]:
     """Return rows for training and, unless a class is too rare, held-out rows of both classes for early stopping."""
     kinds = [torch.nonzero(target == kind)[:, 0] for kind in (0, 1)]
-    if min(len(kind) for kind in kinds) < FEWEST:
+    if min(len(kind) for kind in kinds) < MIN_HELD_OUT_ROWS:
         return torch.arange(len(target)), None
     generator = torch.Generator().manual_seed(seed)
     share = min(share, VALIDATION_ROWS / len(target))

@@ -15,7 +15,7 @@ from zoo.errors import ConfigError, DataError, UnknownNameError
 Missing: TypeAlias = Literal["refuse", "dry"]
 MISSING: tuple[Missing, ...] = ("refuse", "dry")
 
-MOST_RAIN = 2000.0
+MAX_RAIN_MM = 2000.0
 """Maximum rain of a step in mm. The record for a day is 1,825 mm (Foc-Foc, La Réunion, 1966; WMO) [S]."""
 
 _LAG = re.compile(r"(?:p|rain)_t-(\d+)", re.IGNORECASE)
@@ -99,7 +99,7 @@ def split_table(
         raise DataError("the table has no rows")
     if missing == "dry":
         history = np.nan_to_num(history, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    _check(history, names, 0.0, MOST_RAIN, "mm of rain", "Rain is in mm per step. Missing hours: missing='dry'")
+    _check(history, names, 0.0, MAX_RAIN_MM, "mm of rain", "Rain is in mm per step. Missing hours: missing='dry'")
     if angles is not None:
         _check(angles[:, None], [str(slope)], 0.0, 90.0, "degrees of slope", "Slope is in degrees, 0 to 90")
     return history, angles
