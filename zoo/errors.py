@@ -39,7 +39,7 @@ class ZooError(Exception):
         return _rebuild, (type(self), self.problem, self.where, self.hint)
 
 
-def text_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Return the message of an error, even if its ``__str__`` raises."""
     try:
         return str(error)
@@ -49,12 +49,14 @@ def text_of(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, at most 200 characters, or the name of its type if it has no text."""
-    return next((line.strip()[:200] for line in text_of(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip()[:200] for line in error_message(error).splitlines() if line.strip()), type(error).__name__
+    )
 
 
 def one_line(error: BaseException) -> str:
     """Return the type, message and notes of an error on one line, even if its ``__str__`` raises."""
-    text = " ".join("; ".join([text_of(error), *map(str, getattr(error, "__notes__", ()))]).split())
+    text = " ".join("; ".join([error_message(error), *map(str, getattr(error, "__notes__", ()))]).split())
     if isinstance(error, ZooError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -101,7 +101,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        if lock is not None and not _is_at(lock, temporary):
+        if lock is not None and not _is_open_file_at(lock, temporary):
             raise ZooError(
                 "was not written, because another program replaced its temporary file", where=path, hint="Try again"
             )
@@ -221,7 +221,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _remove_abandoned(left: Path) -> None:
-    lock = _claim(left, folder=left.is_dir() and not left.is_symlink(), create=False)
+    lock = _lock_temporary(left, folder=left.is_dir() and not left.is_symlink(), create=False)
     if lock is not None:
         with suppress(OSError):
             _remove(left)
@@ -240,7 +240,7 @@ def _make_temporary(path: Path, parent: Path, *, folder: bool) -> tuple[Path, in
     stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
     parent.mkdir(parents=True, exist_ok=True)
     place = parent / f".{stem}.part{suffix}"
-    lock = _claim(place, folder=folder)
+    lock = _lock_temporary(place, folder=folder)
     if lock is None:
         # Another process writes the same path, or this disk does not support locks: choose a unique name.
         if folder:
@@ -249,13 +249,13 @@ def _make_temporary(path: Path, parent: Path, *, folder: bool) -> tuple[Path, in
             handle, name = tempfile.mkstemp(dir=parent, prefix=f".{stem}.part-", suffix=suffix)
             os.close(handle)
             place = Path(name)
-        lock = _claim(place, folder=folder)
+        lock = _lock_temporary(place, folder=folder)
     if lock is not None and not folder:
         os.ftruncate(lock, 0)
     return place, lock
 
 
-def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
+def _lock_temporary(place: Path, *, folder: bool, create: bool = True) -> int | None:
     """Lock a temporary file or folder, possibly left behind by a killed process.
 
     Returns:
@@ -280,7 +280,7 @@ def _claim(place: Path, *, folder: bool, create: bool = True) -> int | None:
     try:
         if ours:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(handle, place):
+            if _is_open_file_at(handle, place):
                 return handle
     except BlockingIOError:
         pass
@@ -415,7 +415,7 @@ def locked(path: str | os.PathLike[str], busy: ZooError, *, remove: bool = False
     handle = open_own_file(path, "keep")
     try:
         _lock(handle, busy)
-        while remove and not _is_at(handle, path):
+        while remove and not _is_open_file_at(handle, path):
             # Another process removed the file between our opening and locking it.
             os.close(handle)
             handle = open_own_file(path, "keep")
@@ -459,7 +459,7 @@ def waiting_lock(path: str | os.PathLike[str], on_wait: Callable[[], None]) -> I
             return
 
 
-def _is_at(handle: int, path: str | os.PathLike[str]) -> bool:
+def _is_open_file_at(handle: int, path: str | os.PathLike[str]) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), Path(path).stat())
     except FileNotFoundError:

@@ -43,7 +43,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from zoo.errors import ConfigError, PluginError, ZooError, first_line, text_of
+from zoo.errors import ConfigError, PluginError, ZooError, error_message, first_line
 from zoo.files import atomic_path, open_own_file
 from zoo.machine import waiting_variables
 
@@ -65,7 +65,7 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 _Files: TypeAlias = dict[str, bytes]
 
 
-def _own_variables() -> dict[str, str]:
+def _zoo_environment() -> dict[str, str]:
     names = ("ZOO_PLUGINS", "ZOO_STRICT_PLUGINS", "ZOO_SESSION_MODELS")
     return {name: os.environ[name] for name in names if name in os.environ}
 
@@ -105,7 +105,7 @@ class Job(Generic[T]):
     time_limit: float | None = None
     threads: int | None = None
     gpus: int = 0
-    environment: Mapping[str, str] = field(default_factory=_own_variables)
+    environment: Mapping[str, str] = field(default_factory=_zoo_environment)
     fresh: bool = False
     retry: Callable[[Job[T], Outcome[T]], Job[T] | None] | None = None
 
@@ -174,7 +174,7 @@ class Work:
 
 def describe_failure(error: BaseException) -> tuple[Status, str]:
     """Return the status and the one-line reason for an exception."""
-    text = text_of(error)
+    text = error_message(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
     if ran_out_of_memory(error):
@@ -188,7 +188,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that memory ran out."""
     # Compare names: torch, which defines OutOfMemoryError, must not be imported here.
     named = type(error).__name__ == "OutOfMemoryError"
-    return named or isinstance(error, MemoryError) or "can't allocate memory" in text_of(error)
+    return named or isinstance(error, MemoryError) or "can't allocate memory" in error_message(error)
 
 
 def prepare(*modules: str) -> None:

@@ -210,7 +210,7 @@ def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
                 for key in list(entries)[:MAX_KEYS]:
                     holder.clear()
                     holder[key] = entries[key]
-                    if _complaint(value, kind) == complaint:
+                    if _value_problem(value, kind) == complaint:
                         break
                 else:
                     return place
@@ -224,7 +224,7 @@ def _with_keys(place: str, value: object, kind: Any, complaint: str) -> str:
     return shown
 
 
-def _complaint(value: object, kind: Any) -> str:
+def _value_problem(value: object, kind: Any) -> str:
     try:
         msgspec.convert(value, kind, str_keys=True, dec_hook=_decode_special)
     except (msgspec.ValidationError, ZooError) as reason:

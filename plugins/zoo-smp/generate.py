@@ -37,7 +37,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from zoo_smp.models import CHANNELS, DECODERS, drop_unused, leaves
-from zoo_smp.table import least_side
+from zoo_smp.table import min_side
 
 OUT = Path(__file__).parent / "src" / "zoo_smp" / "encoders.json"
 BANDS, CLASSES, SIDE = 7, 2, 128
@@ -128,7 +128,7 @@ class Kind:
 
     def side(self, decoder: str, least: int) -> int:
         """Return the smallest side in pixels, at least ``least``, that the decoder takes."""
-        return at_least(max(least, least_side(decoder, self.strides[-1])), self.multiple)
+        return at_least(max(least, min_side(decoder, self.strides[-1])), self.multiple)
 
 
 def decoder_on(stub: Stub, decoder: str, like: str) -> nn.Module:

@@ -14,7 +14,7 @@ from tests.bench.conftest import finished
 from zoo.bench import plan
 from zoo.bench.config import AdaptationSettings, TrialConfig
 from zoo.bench.plan import START_S, Cost, earlier_costs, makespan, measure_cost, precision_problem, relative_costs
-from zoo.bench.results import SplitSizes, TrialResult, check_folder, claimed
+from zoo.bench.results import SplitSizes, TrialResult, check_folder, locked_results
 from zoo.errors import ResultError
 
 Make = Callable[..., TrialConfig]
@@ -130,9 +130,9 @@ def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) ->
 
 def test_a_folder_belongs_to_one_benchmark_and_one_process(tmp_path: Path, trial: Make) -> None:
     with (
-        claimed(tmp_path, {"name": "table3"}),
+        locked_results(tmp_path, {"name": "table3"}),
         pytest.raises(ResultError, match="another zoo bench uses this folder"),
-        claimed(tmp_path, {"name": "table3"}),
+        locked_results(tmp_path, {"name": "table3"}),
     ):
         pytest.fail("claimed twice")
     check_folder(tmp_path, "table3")

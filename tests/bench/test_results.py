@@ -13,7 +13,7 @@ import pytest
 from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import make_rows
-from zoo.bench.results import TrialResult, check_folder, claimed, load_results, result_path
+from zoo.bench.results import TrialResult, check_folder, load_results, locked_results, result_path
 from zoo.bench.tables import markdown_tables
 from zoo.datasets.audit import AuditSummary, TouchedPatches
 from zoo.errors import ResultError, ZooError
@@ -160,7 +160,7 @@ def test_what_a_killed_run_left_half_written_is_no_result_and_is_removed(
     empty.touch()
     results, problems = load_results(tmp_path)
     assert (len(results), problems) == (1, [])
-    with claimed(tmp_path, {"name": ""}):
+    with locked_results(tmp_path, {"name": ""}):
         assert sorted(path.parent.iterdir()) == [path]
     for leftover in (ghost, empty):
         leftover.touch()
@@ -174,7 +174,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_is_kept(tmp_path: Path)
     (tmp_path / "mine.txt").write_text("precious")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").symlink_to(tmp_path / "mine.txt")
-    with pytest.raises(ZooError, match="is a symbolic link"), claimed(tmp_path / "out", {"name": ""}):
+    with pytest.raises(ZooError, match="is a symbolic link"), locked_results(tmp_path / "out", {"name": ""}):
         pytest.fail("claimed")
     assert (tmp_path / "mine.txt").read_text() == "precious"
 

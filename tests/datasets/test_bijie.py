@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.datasets.base import IGNORE
-from zoo.datasets.bijie import Bijie, cut, spans
+from zoo.datasets.bijie import Bijie, cut, patch_spans
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 
 
@@ -60,7 +60,7 @@ def only(root, name="landslide/df000", **options):
 class TestTiling:
     @given(st.integers(1, 700), st.integers(1, 300))
     def test_every_pixel_counts_once(self, length, size):
-        parts = spans(length, size)
+        parts = patch_spans(length, size)
         counted = np.zeros(length, int)
         for part in parts:
             counted[part.first : part.stop] += 1
@@ -77,8 +77,8 @@ class TestTiling:
         image = np.arange(height * width, dtype=np.float32).reshape(1, height, width)
         labels = (np.arange(height * width).reshape(height, width) % 2).astype(np.uint8)
         total = 0
-        for row in spans(height, size):
-            for col in spans(width, size):
+        for row in patch_spans(height, size):
+            for col in patch_spans(width, size):
                 patch = cut(image, row, col, size, np.nan, counting=False)[0]
                 mask = cut(labels, row, col, size, IGNORE, counting=True)
                 counts = mask != IGNORE
@@ -90,7 +90,7 @@ class TestTiling:
         assert total == height * width
 
     def test_small_images_are_centred(self):
-        (part,) = spans(5, 8)
+        (part,) = patch_spans(5, 8)
         assert (part.start, part.first, part.stop) == (-1, 0, 5)
 
 

@@ -10,7 +10,7 @@ import rasterio
 
 from zoo.datasets.base import IGNORE, DataWarning
 from zoo.datasets.builtin import CAS as SPEC
-from zoo.datasets.cas import CAS, SUBSETS, named
+from zoo.datasets.cas import CAS, SUBSETS, subset_of_folder
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fewer images than were published")
@@ -65,13 +65,13 @@ class TestSubsets:
 
     @pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: subset.name)
     def test_folders_are_known_in_either_spelling(self, subset):
-        assert named(subset.folder) == subset
-        assert named(subset.folder.replace("(", "（").replace(")", "）").upper()) == subset
-        assert named(subset.name) == subset
+        assert subset_of_folder(subset.folder) == subset
+        assert subset_of_folder(subset.folder.replace("(", "（").replace(")", "）").upper()) == subset
+        assert subset_of_folder(subset.name) == subset
 
     def test_other_names_are_not(self):
-        assert named("masks") is None
-        assert named("Moxitaidi") is None
+        assert subset_of_folder("masks") is None
+        assert subset_of_folder("Moxitaidi") is None
 
     def test_towns_seen_twice_are_one_region(self, tmp_path, write):
         write.whole(tmp_path, ("palu", "Lombok", DRONE, "Moxitaidi (SAT)"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.datasets.augmentation import TrainingAugmentation
-from zoo.datasets.datamodule import Draws, GroupDraws, PatchDataModule, _balanced
+from zoo.datasets.datamodule import Draws, GroupDraws, PatchDataModule, _balance_weights
 from zoo.datasets.folder import Folder
 from zoo.errors import ConfigError
 
@@ -59,10 +59,10 @@ def test_draws_go_on_in_the_next_epoch_and_passes_differ():
 def test_balanced_draws_show_small_groups_as_often_as_large_ones():
     groups = ["large"] * 90 + ["small"] * 10
     for balance, expected in ((0.0, 0.1), (0.5, 0.25), (1.0, 0.5)):
-        found = list(Draws(100, 20_000, seed=3, weights=_balanced(groups, balance)))
+        found = list(Draws(100, 20_000, seed=3, weights=_balance_weights(groups, balance)))
         small = sum(index >= 90 for _, index in found) / len(found)
         assert small == pytest.approx(expected, abs=0.02)
-        rest = list(Draws(100, 19_000, seed=3, start=1_000, weights=_balanced(groups, balance)))
+        rest = list(Draws(100, 19_000, seed=3, start=1_000, weights=_balance_weights(groups, balance)))
         assert rest == found[1_000:], "a resumed training draws the same patches"
 
 

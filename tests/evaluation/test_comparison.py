@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as judge
 
 from zoo.errors import ResultError
 from zoo.evaluation import comparison, metrics
-from zoo.evaluation.comparison import Resampling, adjusted_p_values, format_p, interval, letters
+from zoo.evaluation.comparison import Resampling, adjusted_p_values, format_p, interval, group_letters
 from zoo.evaluation.counts import Counts
 
 
@@ -195,7 +195,7 @@ def test_two_names_share_a_letter_exactly_when_they_do_not_differ(count: int, bi
     names = [f"m{index}" for index in range(count)]
     pairs = list(itertools.combinations(names, 2))
     differ = {pair: bool(bits >> place & 1) for place, pair in enumerate(pairs)}
-    given_letters = letters(names, differ)
+    given_letters = group_letters(names, differ)
     for first, second in pairs:
         assert bool(set(given_letters[first]) & set(given_letters[second])) == (not differ[first, second])
     assert "a" in given_letters["m0"]

@@ -114,7 +114,7 @@ def test_neither_class_is_possible_where_the_sets_leave_a_gap(
     fitted: Path, write_scene: WriteScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room: list[float] = []
-    monkeypatch.setattr("zoo.mapping.pipeline.check_room", lambda out, needed, folder: room.append(needed))
+    monkeypatch.setattr("zoo.mapping.pipeline.check_disk_space", lambda out, needed, folder: room.append(needed))
     model = zoo.load(fitted, device="cpu")
     [measured] = model.bundle.evaluations
     gap = Calibration(0.1, sets=PredictionSets(0.9, landslide_from=0.6, background_below=0.3))

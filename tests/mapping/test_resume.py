@@ -223,7 +223,7 @@ def test_a_disk_that_fills_up_keeps_the_blocks_for_the_next_run(
         pytest.skip("mounting is not allowed here")
     try:
         path = write_scene(make_image(500, 500))
-        monkeypatch.setattr("zoo.mapping.pipeline.check_room", lambda *_: None)
+        monkeypatch.setattr("zoo.mapping.pipeline.check_disk_space", lambda *_: None)
         with pytest.raises(ZooError, match="cannot write here"):
             make(predictor, path, disk / "prob.tif")
         assert not (disk / "prob.tif").exists()

@@ -22,7 +22,7 @@ from zoo.cli import run
 from zoo.errors import ConfigError, DataError, ZooError
 from zoo.files import locked
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
-from zoo.mapping.pictures import COLOURS, scale_of, tinted, typical_colour
+from zoo.mapping.pictures import COLOURS, scale_of, tint_probabilities, typical_colour
 from zoo.mapping.probability import map_threshold
 from zoo.mapping.tiling import Reach
 from zoo.training.bundle import Bundle
@@ -362,7 +362,7 @@ def test_the_legend_has_the_colour_of_the_map() -> None:
     values = np.full((20, 20), 0.05, np.float32)
     values[5:10, 5:10] = 0.42
     values[12:14] = 0.3
-    drawn = tinted(values, 0.4)
+    drawn = tint_probabilities(values, 0.4)
     assert typical_colour(values, 0.4, above=True) == tuple(drawn[6, 6])
     assert typical_colour(values, 0.4, above=False) == tuple(drawn[12, 0])
     assert tuple(drawn[6, 6][:3]) == tuple(COLOURS(scale_of(0.4)(0.42))[:3])

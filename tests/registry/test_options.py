@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 import pytest
 
-from zoo.registry.options import convert, describe, forwards_options, options_of, parse_arguments, takes, takes_any
+from zoo.registry.options import (
+    accepts_any_argument,
+    accepts_argument,
+    convert,
+    describe,
+    forwards_options,
+    options_of,
+    parse_arguments,
+)
 
 
 class Base:
@@ -69,10 +77,10 @@ def test_a_partial_changes_defaults() -> None:
 
 
 def test_arguments_of_any_name_are_recognised() -> None:
-    assert takes_any(anything)
-    assert not takes_any(build)
-    assert takes(build, "depth")
-    assert not takes(build, "progress")
+    assert accepts_any_argument(anything)
+    assert not accepts_any_argument(build)
+    assert accepts_argument(build, "depth")
+    assert not accepts_argument(build, "progress")
 
 
 def test_docstrings_may_describe_several_arguments_and_types() -> None:

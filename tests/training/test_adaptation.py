@@ -21,7 +21,7 @@ from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import DESCRIPTION, AdaptationTarget, Bundle
-from zoo.training.running_statistics import State, measure_shift, stored
+from zoo.training.running_statistics import State, measure_shift, stored_statistics
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def apart(one: State, other: State) -> float:
 
 
 def adapted_statistics(images: Tensor, size: int, **options: object) -> State:
-    return stored(adapt(make_bundle(), images.split(size), share=1.0, **options).predictor().model)
+    return stored_statistics(adapt(make_bundle(), images.split(size), share=1.0, **options).predictor().model)
 
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_how_patches_are_batched_changes_nothing(images: Tensor, size: int) -> None:
     whole = adapted_statistics(images, 7, batch_size=7)
     assert apart(whole, adapted_statistics(images, size, batch_size=size)) < 1e-4
-    assert apart(stored(make_bundle().predictor().model), whole) > 0.1
+    assert apart(stored_statistics(make_bundle().predictor().model), whole) > 0.1
 
 
 def test_share_0_is_the_bundle_as_it_was_and_half_lies_between(images: Tensor) -> None:

@@ -24,7 +24,7 @@ from zoo.mapping.pipeline import predictor_digest
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, sha256_of
 from zoo.training.predictor import MeanOfScales, choose_scale, landslide_probability, magnify
-from zoo.training.running_statistics import Moments, stored
+from zoo.training.running_statistics import Moments, stored_statistics
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_every_scale_gets_the_statistics_of_the_magnified_images(bundle: Bundle,
     together = adapt(bundle, [images], share=share, scales=(1, 1.5, 2)).predictor().model
     for scale, one in zip((1, 1.5, 2), together.models, strict=True):
         alone = adapt(bundle, [magnify(images, scale)], share=share).predictor().model
-        close(stored(one), stored(alone))
-    first, _, last = (stored(one)["encoder.0.1"].var for one in together.models)
+        close(stored_statistics(one), stored_statistics(alone))
+    first, _, last = (stored_statistics(one)["encoder.0.1"].var for one in together.models)
     assert not torch.allclose(first, last, rtol=0.05)
 
 

@@ -20,7 +20,7 @@ from zoo.training.running_statistics import (
     State,
     measure_shift,
     replace_statistics,
-    stored,
+    stored_statistics,
     tracked_layers,
 )
 
@@ -49,7 +49,7 @@ def images() -> Tensor:
 
 def statistics_of(model: nn.Module, images: Tensor, size: int, run: Callable[[Tensor], object] | None = None) -> State:
     replace_statistics(model, run or model, lambda: images.split(size), share=1.0)
-    return stored(model)
+    return stored_statistics(model)
 
 
 def of_one_batch(model: nn.Module, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -104,7 +104,7 @@ def test_every_architecture_gives_the_same_for_one_image_a_batch_and_for_all(nam
     small = {"widths": [4, 4, 4, 4, 4]} if "unet" in name and name != "drs_unet" else {}
     model = create_model(name, 2, 2, **small).eval()
     images = torch.randn(3, 2, 32, 32) * 2 + 1
-    source = stored(model)
+    source = stored_statistics(model)
     one, all_together = (statistics_of(copy.deepcopy(model), images, size) for size in (1, 3))
     assert apart(one, all_together) < 1e-3
     assert apart(source, one) > 0.1
@@ -188,7 +188,7 @@ def test_statistics_and_activations_that_are_not_finite_are_named() -> None:
         statistics_of(model, torch.ones(1, 2, 4, 4), 1, lambda batch: model(batch / 0))
     model[0].running_var[1] = math.nan
     with pytest.raises(ResultError, match="layer '0' are not finite"):
-        stored(model)
+        stored_statistics(model)
 
 
 def test_each_image_has_the_distance_of_its_own_first_layer(images: Tensor) -> None:

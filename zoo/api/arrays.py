@@ -55,7 +55,7 @@ def predict_labelled(
     turned = {
         name: slice(None, None, -1)
         for name, names, sign in ((rest[-2], _NORTHINGS, 1), (rest[-1], _EASTINGS, -1))
-        if _grows(image, name, names, sign)
+        if _is_flipped(image, name, names, sign)
     }
     image = image.isel(turned)
     result = image.isel({band: 0}, drop=True).copy(data=predict(_values(image))).isel(turned)
@@ -83,7 +83,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _grows(image: Any, name: Any, names: Sequence[str], sign: int) -> bool:
+def _is_flipped(image: Any, name: Any, names: Sequence[str], sign: int) -> bool:
     """Return whether a map coordinate increases down the rows (sign 1) or decreases along the columns (sign -1)."""
     if str(name).casefold() not in names or name not in image.coords:
         return False

@@ -118,11 +118,11 @@ class BenchmarkPlan:
             KeyboardInterrupt: if the user interrupts. Finished trials are kept; the next call continues.
         """
         from zoo.api.results import Results
-        from zoo.bench.results import claimed
+        from zoo.bench.results import locked_results
         from zoo.bench.runner import Runner
         from zoo.bench.speed_session import time_results
 
-        with _connected(self.ray), claimed(self.folder, self.benchmark.to_dict()):
+        with _connected(self.ray), locked_results(self.folder, self.benchmark.to_dict()):
             with self.view.trials(self.plan):
                 results = Runner(self.folder, self._executor, self.plan.audits).run(self.trials, self.view)
             if self.benchmark.speed:
@@ -131,12 +131,12 @@ class BenchmarkPlan:
 
     def _executor(self, progress: JobProgress) -> Executor[TrialResult]:
         from zoo.bench.results import TrialResult
-        from zoo.bench.runner import gpus_here, threads_here
+        from zoo.bench.runner import default_threads, visible_gpus
         from zoo.jobs import LocalExecutor, RayExecutor
 
         if self.ray is not None:
             return RayExecutor[TrialResult](self.ray, self.jobs, progress)
-        return LocalExecutor[TrialResult](self.jobs, progress, threads=threads_here(), gpus=gpus_here())
+        return LocalExecutor[TrialResult](self.jobs, progress, threads=default_threads(), gpus=visible_gpus())
 
     def _time(self, subjects: Sequence[SpeedSubject]) -> list[SpeedReport]:
         from zoo.bench.speed_session import time_models, time_models_on_cluster

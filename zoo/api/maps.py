@@ -152,7 +152,7 @@ def _opened(path: Path, threshold: float | None) -> Iterator[ClassMap]:
             return
     with ProbabilityMap(path) as found:
         stack = found.stack
-        level = np.float32(found.threshold(_own_threshold(found, path) if threshold is None else threshold))
+        level = np.float32(found.threshold(_tagged_threshold(found, path) if threshold is None else threshold))
         grid = PixelGrid(stack.crs, stack.transform, stack.shape)
 
         def read(window: Window) -> NDArray[np.float32]:
@@ -232,7 +232,7 @@ def polygons(
     with ExitStack() as exits:
         found = exits.enter_context(ProbabilityMap(probability))
         if threshold is None:
-            threshold = _own_threshold(found, probability)
+            threshold = _tagged_threshold(found, probability)
         mapped = exits.enter_context(Scene(rasters, ())) if rasters else None
         if mapped is not None and not same_pixels(mapped.mosaic, found.stack):
             raise DataError(
@@ -241,7 +241,7 @@ def polygons(
         return map_polygons(found, mapped, out, threshold, min_area=min_area, progress=progress)
 
 
-def _own_threshold(found: ProbabilityMap, path: Path) -> float:
+def _tagged_threshold(found: ProbabilityMap, path: Path) -> float:
     tag = found.stack.tags.get("THRESHOLD")
     if tag is None:
         raise DataError("has no threshold in its tags", where=path, hint="Give one: --threshold 0.5")

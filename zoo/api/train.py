@@ -139,7 +139,7 @@ def train(
             )
             exits.enter_context(locked(folder / ".lock", busy, remove=True))
         if out is not None and not resume and not overwrite and (folder / "bundle.json").exists():
-            raise _taken(folder)
+            raise _occupied_error(folder)
         splits = (open_splits or _open_quietly)(source)
         for split in SPLITS:
             if not len(splits[split]):
@@ -147,9 +147,14 @@ def train(
         fingerprints = {split: dataset.fingerprint() for split, dataset in splits.items()}
         config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place, fine_tuning=start)
         transfer = None if parent is None else _plan(parent, config, splits, detailed=on_transfer is not None)
-        finished = None if overwrite else _finished(folder, config)
-        if finished is None and not overwrite and (folder / "bundle.json").exists() and not _begun(folder, config):
-            raise _taken(folder)
+        finished = None if overwrite else _finished_result(folder, config)
+        if (
+            finished is None
+            and not overwrite
+            and (folder / "bundle.json").exists()
+            and not _was_interrupted(folder, config)
+        ):
+            raise _occupied_error(folder)
         state = folder / "resume" / config.key
         if finished is not None:
             if state.is_dir():  # stopped after the result was written
@@ -159,14 +164,14 @@ def train(
             on_transfer(transfer)
         audit = None if on_open is None else on_open(config, splits)
         result = _run(config, folder, state, resume, separate, progress).with_audit(audit)
-        result = _halved(result, folder) if half and result.ok else result
+        result = _store_half_precision(result, folder) if half and result.ok else result
         result.save(folder)
         if not result.ok:
             failure = TrainingError(f"training {config.label} failed: {result.error}")
             failure.result = result
             raise failure
         if speed:
-            result = _timed(result, folder, progress)
+            result = _with_speed(result, folder, progress)
         if out is not None:
             _complete(folder, result, splits["test"], state)
         return _trained(folder, result, device, keep=out is not None)
@@ -229,7 +234,7 @@ def _plan(parent: Bundle, config: TrialConfig, splits: Splits, *, detailed: bool
     return with_comparison(transfer, parent, train, compute_statistics(train), config.data, splits["test"])
 
 
-def _halved(result: TrialResult, folder: Path) -> TrialResult:
+def _store_half_precision(result: TrialResult, folder: Path) -> TrialResult:
     """Store the weights of a finished run as float16."""
     from zoo.training.bundle import Bundle
 
@@ -258,13 +263,13 @@ def _registered_here(model: str, loss: str, data: str) -> bool:
     )
 
 
-def _finished(folder: Path, config: TrialConfig) -> TrialResult | None:
+def _finished_result(folder: Path, config: TrialConfig) -> TrialResult | None:
     """Return the result of a finished run of the same trial, if its bundle is still in the folder."""
-    from zoo.bench.results import good_result
+    from zoo.bench.results import valid_result
     from zoo.training.bundle import Bundle
 
     try:
-        result = good_result(folder, config)
+        result = valid_result(folder, config)
         if result is None or result.measurements is None:
             return None
         if Bundle.load(folder).weights_sha256 != result.measurements.weights_sha256:
@@ -274,7 +279,7 @@ def _finished(folder: Path, config: TrialConfig) -> TrialResult | None:
     return result
 
 
-def _begun(folder: Path, config: TrialConfig) -> bool:
+def _was_interrupted(folder: Path, config: TrialConfig) -> bool:
     """Return whether the bundle in the folder was left by the same trial, stopped before its result was written."""
     from zoo.training.bundle import Bundle
 
@@ -287,7 +292,7 @@ def _begun(folder: Path, config: TrialConfig) -> bool:
     return (folder / "resume" / config.key).is_dir() and same_training and same_data
 
 
-def _taken(folder: Path) -> ConfigError:
+def _occupied_error(folder: Path) -> ConfigError:
     return ConfigError(
         "already holds a bundle",
         where=folder,
@@ -344,7 +349,7 @@ def _draw(folder: Path, result: TrialResult, test: PatchDataset) -> None:
     save_predictions(bundle.predictor(), bundle.compute_format, test, bundle.threshold, folder / "predictions.png")
 
 
-def _timed(result: TrialResult, folder: Path, progress: StageCallback | None) -> TrialResult:
+def _with_speed(result: TrialResult, folder: Path, progress: StageCallback | None) -> TrialResult:
     """Time the model of a result; one round is enough, because there is no other model to compare it with."""
     from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject, time_models, time_results
 

@@ -643,8 +643,8 @@ class TrainedModel:
             overwrite=overwrite,
             data=None if data is None else self._source(data, options),
             data_options=options,
-            note=notify or _silent,
-            warn=notify or _silent,
+            note=notify or _ignore_message,
+            warn=notify or _ignore_message,
         )
 
     def save(self, folder: PathLike, *, half: bool = False, overwrite: bool = False) -> Path:
@@ -785,7 +785,7 @@ def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _silent(text: str) -> None:
+def _ignore_message(text: str) -> None:
     """Ignore a message."""
 
 

@@ -323,7 +323,7 @@ def load_benchmark(path: Path) -> Benchmark:
     try:
         content = read_toml(path, hint="docs/how_to/bench.md shows an example")
     except FileNotFoundError:
-        raise ConfigError("there is no such file", where=path, hint=_nearby(path)) from None
+        raise ConfigError("there is no such file", where=path, hint=_suggest_file(path)) from None
     return parse_benchmark(content, path)
 
 
@@ -380,7 +380,7 @@ def _entry(table: dict[str, Any], folder: Path, where: str) -> ModelEntry:
             raise UnknownNameError("key", key, known, where=where)
     found = _typed({"parent" if key == "from" else key: value for key, value in table.items()}, _ModelTable, where)
     _check_plain(found.options, f"{where}: options")
-    with _located(where):
+    with _error_location(where):
         options = check_options(catalogue().models.get(found.model), found.options)
         start = _parent(found, folder, where)
     return ModelEntry(found.model, options, found.label, start)
@@ -407,13 +407,13 @@ def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
         root = options.get("root")
         if isinstance(root, str):
             options["root"] = str(_absolute(root, folder, where))
-        with _located(where):
+        with _error_location(where):
             check_options(catalogue().datasets.get(name), {key: options[key] for key in options if key != "root"})
         return DataSource(name, options)
     path = _absolute(name, folder, where)
     if not path.is_dir() and "/" not in name and not name.startswith((".", "~")):
         raise UnknownNameError("data set or folder", name, list_datasets(), where=where)
-    with _located(where):
+    with _error_location(where):
         source = DataSource.parse(str(path), options)
         check_options(catalogue().datasets.get("folder"), options)
     return source
@@ -443,7 +443,7 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
             raise UnknownNameError("key", key, ["name", *known], where=where)
     if "steps" in changes and "epochs" in changes:
         raise ConfigError("steps and epochs cannot be combined", where=where)
-    with _located(where):
+    with _error_location(where):
         recipe = get_recipe(name)
         # Check the names first: only the recipe knows the valid ones.
         recipe.changed(**{key: changes[key] for key in ("optimiser", "schedule", "precision") if key in changes})
@@ -480,7 +480,7 @@ def _adaptation(given: bool | dict[str, Any], where: str) -> AdaptationSettings 
         # Import torch only here, so that a file without scales does not need it.
         from zoo.training.predictor import check_scales
 
-        with _located(where):
+        with _error_location(where):
             return replace(found, scales=check_scales(found.scales))
     return found
 
@@ -507,7 +507,7 @@ def _check_plain(value: object, where: str) -> None:
 
 
 @contextmanager
-def _located(where: str) -> Iterator[None]:
+def _error_location(where: str) -> Iterator[None]:
     """Prefix the location named in an error with the table of the file."""
     try:
         yield
@@ -516,6 +516,6 @@ def _located(where: str) -> Iterator[None]:
         raise ConfigError(error.problem, where=place, hint=error.hint) from error
 
 
-def _nearby(path: Path) -> str:
+def _suggest_file(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path()
     return suggestion(path.name, [found.name for found in folder.glob("*.toml")])

@@ -75,7 +75,9 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
         pending += _changes(ours[setting], theirs[setting])
     differences = [drawn for _, drawn in pending if drawn is not None]
     adjusted = iter(adjusted_p_values(np.stack(differences, axis=1)) if differences else ())
-    return [change if drawn is None else _judged(change, drawn, float(next(adjusted))) for change, drawn in pending]
+    return [
+        change if drawn is None else _with_verdict(change, drawn, float(next(adjusted))) for change, drawn in pending
+    ]
 
 
 def changes_as_json(changes: Sequence[Change]) -> str:
@@ -97,14 +99,14 @@ def _changes(now: list[TrialResult], before: list[TrialResult]) -> list[tuple[Ch
     models = [*rows, *(name for name in old if name not in rows)]
     return [
         (
-            _undecided(label, model, rows.get(model), old.get(model)),
-            _difference(_good(now, model), _good(before, model)),
+            _change_without_interval(label, model, rows.get(model), old.get(model)),
+            _difference(_results_with_figures(now, model), _results_with_figures(before, model)),
         )
         for model in models
     ]
 
 
-def _good(results: Sequence[TrialResult], model: str) -> list[TrialResult]:
+def _results_with_figures(results: Sequence[TrialResult], model: str) -> list[TrialResult]:
     return [result for result in results if result.ok and result.config.label == model]
 
 
@@ -118,7 +120,7 @@ def _difference(now: list[TrialResult], before: list[TrialResult]) -> FloatArray
     return sides[0] - sides[1]
 
 
-def _undecided(label: str, model: str, after: Row | None, earlier: Row | None) -> Change:
+def _change_without_interval(label: str, model: str, after: Row | None, earlier: Row | None) -> Change:
     now = None if after is None else after.figures.get("dice")
     before = None if earlier is None else earlier.figures.get("dice")
     fps = [None if row is None else row.figures.get("fps") for row in (after, earlier)]
@@ -127,7 +129,7 @@ def _undecided(label: str, model: str, after: Row | None, earlier: Row | None) -
     return Change(label, model, before, now, None, None, None, None, speed, verdict)
 
 
-def _judged(change: Change, drawn: FloatArray, p: float) -> Change:
+def _with_verdict(change: Change, drawn: FloatArray, p: float) -> Change:
     if change.now is None or change.before is None:
         return change
     difference = change.now - change.before

@@ -22,7 +22,7 @@ from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrainingRecord, TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
 from zoo.evaluation.columns import UNDEFINED, Column, FigureInputs, Value, best_batch, figure_columns
-from zoo.evaluation.comparison import LEVEL, MOST_LETTERS, Metric, Resampling, adjusted_p_values, format_p, letters
+from zoo.evaluation.comparison import LEVEL, MOST_LETTERS, Metric, Resampling, adjusted_p_values, format_p, group_letters
 from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
@@ -106,7 +106,7 @@ class Row:
         if key == "dice_interval":
             return self.interval_text("dice")
         if key == "difference":
-            return None if self.difference is None else _known(self.difference.mean)
+            return None if self.difference is None else _none_if_nan(self.difference.mean)
         others: dict[str, Value] = {"group": self.group, "seeds": self.seeds, "status": self.status}
         return others[key] if key in others else self.figures.get(key)
 
@@ -128,10 +128,10 @@ class Row:
         if difference is not None:
             compared = {
                 "baseline": difference.baseline,
-                "difference": _known(difference.mean),
-                "difference_low": _known(difference.low),
-                "difference_high": _known(difference.high),
-                "difference_p": _known(difference.p),
+                "difference": _none_if_nan(difference.mean),
+                "difference_low": _none_if_nan(difference.low),
+                "difference_high": _none_if_nan(difference.high),
+                "difference_p": _none_if_nan(difference.p),
             }
         return {
             "model": self.model,
@@ -141,8 +141,8 @@ class Row:
             "seeds": self.seeds,
             "best_batch": self.best_batch,
             **{key: value for key, value in self.figures.items() if key not in FIRST_KEYS},
-            **{f"{key}_low": _known(low) for key, (low, _) in self.intervals.items()},
-            **{f"{key}_high": _known(high) for key, (_, high) in self.intervals.items()},
+            **{f"{key}_low": _none_if_nan(low) for key, (low, _) in self.intervals.items()},
+            **{f"{key}_high": _none_if_nan(high) for key, (_, high) in self.intervals.items()},
             "group": self.group,
             **compared,
         }
@@ -305,10 +305,10 @@ def _differences(draws: Draws, labels: Sequence[str], baseline: str) -> dict[str
 def _groups(draws: Draws, labels: Sequence[str]) -> dict[str, str]:
     pairs = list(itertools.combinations(labels, 2))
     if not pairs:
-        return letters(labels, {})
+        return group_letters(labels, {})
     drawn = np.stack([draws.headline[label] for label in labels], axis=1)
     adjusted = adjusted_p_values(drawn, np.triu_indices(len(labels), 1))
-    return letters(labels, {pair: bool(p < 1 - LEVEL) for pair, p in zip(pairs, adjusted, strict=True)})
+    return group_letters(labels, {pair: bool(p < 1 - LEVEL) for pair, p in zip(pairs, adjusted, strict=True)})
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = Non
     labels = {result.config.label for group in groups for result in group if result.ok}
     if baseline is not None and baseline not in labels:
         raise UnknownNameError("model with figures", baseline, labels)
-    boards = [Leaderboard.of(group, baseline if _has(group, baseline) else None) for group in groups]
+    boards = [Leaderboard.of(group, baseline if _has_label(group, baseline) else None) for group in groups]
     described = [board.description for board in boards]
     return [
         replace(board, version=_version(board.results)) if described.count(board.description) > 1 else board
@@ -402,7 +402,7 @@ def _version(results: Sequence[TrialResult]) -> str:
     return f"content {hashlib.sha256(content.encode()).hexdigest()[:8]} of the data{measured}"
 
 
-def _has(results: Iterable[TrialResult], label: str | None) -> bool:
+def _has_label(results: Iterable[TrialResult], label: str | None) -> bool:
     return any(result.ok and result.config.label == label for result in results)
 
 
@@ -476,7 +476,7 @@ def unequal_steps(results: Sequence[TrialResult]) -> list[str]:
     return [
         f"{result.config.label}, seed {result.config.seed}: {steps} optimiser steps, but the others took {usual}: its "
         f"figures are not comparable"
-        for result, steps, usual in _unusual(results, lambda training: training.steps)
+        for result, steps, usual in _outlier_trials(results, lambda training: training.steps)
     ]
 
 
@@ -488,7 +488,7 @@ def unequal_formats(results: Sequence[TrialResult]) -> list[str]:
     return [
         f"{result.config.label}, seed {result.config.seed}: trained in {found}, but the others in {usual}; "
         f"--precision {usual} trains all in the same format"
-        for result, found, usual in _unusual(
+        for result, found, usual in _outlier_trials(
             results, lambda training: None if training.format is None else training.format.precision
         )
     ]
@@ -515,7 +515,7 @@ def busy_machine(results: Sequence[TrialResult]) -> list[str]:
     ]
 
 
-def _unusual(
+def _outlier_trials(
     results: Sequence[TrialResult], value_of: Callable[[TrainingRecord], Any]
 ) -> Iterator[tuple[TrialResult, Any, Any]]:
     """Yield trained trials whose value differs from that of most trials, with both values."""
@@ -533,7 +533,7 @@ def _mean_dice(trials: Sequence[TrialResult]) -> float:
     return math.fsum(pooled_dice(trial.counts) for trial in trials) / len(trials)
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 

@@ -13,8 +13,8 @@ import torch
 
 from zoo.bench.benchmark import Benchmark, Setting, settings_of
 from zoo.bench.config import AdaptationSettings, TrialConfig
-from zoo.bench.results import SplitSizes, TrialResult, good_result, trial_files
-from zoo.bench.runner import threads_here
+from zoo.bench.results import SplitSizes, TrialResult, trial_files, valid_result
+from zoo.bench.runner import default_threads
 from zoo.bench.speed import count_gmac, count_parameters
 from zoo.bench.speed_session import DEFAULT_PROCESSES, DEFAULT_SECONDS, session_of
 from zoo.bench.trial import make_data_module, open_splits_of, skip_reason
@@ -303,14 +303,14 @@ class PlannedTrial:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the trial as a row of plain JSON values."""
-        figures = {name: _known(value) for name, value in asdict(self.cost).items()}
+        figures = {name: _none_if_nan(value) for name, value in asdict(self.cost).items()}
         return {
             "trial": self.config.file_stem,
             "label": self.config.label,
             "setting": self.config.setting,
             "seed": self.config.seed,
             "steps": self.steps,
-            "seconds": _known(self.seconds),
+            "seconds": _none_if_nan(self.seconds),
             **figures,
             "skipped": bool(self.cost.lacking),
             "done": self.done,
@@ -346,8 +346,8 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as plain JSON values."""
         return {
-            "seconds": _known(self.seconds),
-            "speed_seconds": _known(self.speed_seconds),
+            "seconds": _none_if_nan(self.seconds),
+            "speed_seconds": _none_if_nan(self.speed_seconds),
             "trials": [to_plain(trial.to_dict()) for trial in self.trials],
         }
 
@@ -372,7 +372,7 @@ def estimate(
         cost = costs[_model_of(config)]
         earlier = None
         try:
-            earlier = good_result(folder, config)
+            earlier = valid_result(folder, config)
         except ResultError as error:
             damaged.append(error)
         seconds = cost.seconds(config, plan.sizes[config.setting])
@@ -442,7 +442,7 @@ def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
     Returns:
         The cost; if the trial would fail, its ``error`` gives the reason.
     """
-    job: Job[Cost] = Job("zoo.bench.plan:measure_cost_here", config, "cost", time_limit=LIMIT_S, threads=threads)
+    job: Job[Cost] = Job("zoo.bench.plan:measure_cost_in_process", config, "cost", time_limit=LIMIT_S, threads=threads)
     outcome = run_job(job)
     if outcome.status == "ok" and outcome.value is not None:
         return outcome.value
@@ -453,7 +453,7 @@ def measure_cost(config: TrialConfig, threads: int | None) -> Cost:
 
 
 @plugin_errors()
-def measure_cost_here(config: TrialConfig, work: Work) -> Cost:
+def measure_cost_in_process(config: TrialConfig, work: Work) -> Cost:
     """Measure the cost of a trial in this process; see :func:`measure_cost`."""
     device = torch.device(config.device)
     splits = open_splits_of(config)
@@ -523,7 +523,7 @@ def _costs(
     plan: Plan, folder: Path, jobs: int, progress: Callable[[int, int, TrialConfig], None] | None
 ) -> dict[str, Cost]:
     """Return the cost of every model."""
-    threads = max(1, threads_here() // jobs)
+    threads = max(1, default_threads() // jobs)
     models = {_model_of(config): config.plain for config in plan.trials}
     device = torch.device(plan.trials[0].device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -574,5 +574,5 @@ def _model_of(config: TrialConfig) -> str:
     return repr((config.model, sorted(config.options.items())))
 
 
-def _known(value: Any) -> Any:
+def _none_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -572,7 +572,7 @@ def load_results(folder: Path) -> tuple[list[TrialResult], list[ResultError]]:
     return results, problems
 
 
-def good_result(folder: Path, config: TrialConfig) -> TrialResult | None:
+def valid_result(folder: Path, config: TrialConfig) -> TrialResult | None:
     """Return the result of an earlier run if it has figures, otherwise ``None``.
 
     Raises:
@@ -618,7 +618,7 @@ def check_folder(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, about: dict[str, Any]) -> Iterator[None]:
+def locked_results(folder: Path, about: dict[str, Any]) -> Iterator[None]:
     """Lock a results folder while trials run, write its description, and remove partial files of a killed run.
 
     Args:

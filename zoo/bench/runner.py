@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import Attempt, TrialResult, good_result, result_path
+from zoo.bench.results import Attempt, TrialResult, result_path, valid_result
 from zoo.datasets.audit import AuditSummary
 from zoo.errors import ModelError, PluginError, ResultError, ResumeError, ZooError
 from zoo.files import check_writable_folder
@@ -103,7 +103,7 @@ class Runner:
         )
         results: dict[str, TrialResult] = {}
         waiting: list[TrialConfig] = []
-        kept = self._kept(trials, listener)
+        kept = self._valid_results(trials, listener)
         for config in trials:
             earlier = kept.get(config.file_stem)
             if earlier is None:
@@ -122,11 +122,11 @@ class Runner:
             # The next run resumes a failed training, unless the model is at fault: its code will change.
             at_fault = isinstance(error, ModelError | PluginError)
             if result.status in ("ok", "skipped") or at_fault or not _checkpoint_time(self._state(config)):
-                self._forget(config)
+                self._remove_result(config)
             listener.finished(config, result)
             results[config.file_stem] = result
 
-        with (self.executor or _one_at_a_time)(progress) as executor:
+        with (self.executor or _sequential_executor)(progress) as executor:
             running = 0
             while waiting or running:
                 for config in list(waiting):
@@ -155,13 +155,13 @@ class Runner:
                         keep(config, result_of(config, outcome), outcome.exception)
         return [results[config.file_stem] for config in trials]
 
-    def _kept(self, trials: Sequence[TrialConfig], listener: Listener) -> dict[str, TrialResult]:
+    def _valid_results(self, trials: Sequence[TrialConfig], listener: Listener) -> dict[str, TrialResult]:
         """Return the results of earlier runs that are still valid, by file stem.
 
         An adapted trial belongs to the weights of one training run. Its result is kept only together with the result of
         these weights, and a trained trial whose bundle is missing is repeated if it still has to be adapted.
         """
-        found = {config.file_stem: self._earlier(config, listener) for config in trials}
+        found = {config.file_stem: self._load_earlier(config, listener) for config in trials}
         kept = {stem: result for stem, result in found.items() if result is not None}
         pairs = [(config, config.plain) for config in trials if config.adapted]
 
@@ -191,9 +191,9 @@ class Runner:
         measured = "" if trained.measurements is None else trained.measurements.weights_sha256
         return measured in ("", header.weights.sha256)
 
-    def _earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
+    def _load_earlier(self, config: TrialConfig, listener: Listener) -> TrialResult | None:
         try:
-            return good_result(self.folder, config)
+            return valid_result(self.folder, config)
         except ResultError as error:
             listener.damaged(error)
             return None
@@ -219,7 +219,7 @@ class Runner:
     def _state(self, config: TrialConfig) -> Path:
         return self.folder / RESUME / config.file_stem
 
-    def _forget(self, config: TrialConfig) -> None:
+    def _remove_result(self, config: TrialConfig) -> None:
         shutil.rmtree(self._state(config), ignore_errors=True)
         with suppress(OSError):
             (self.folder / RESUME).rmdir()
@@ -233,7 +233,7 @@ def _same_weights(adapted: TrialResult, trained: TrialResult) -> bool:
     return not trained.measurements.weights_sha256 or sources <= {trained.measurements.weights_sha256}
 
 
-def _one_at_a_time(progress: JobProgress) -> Executor[TrialResult]:
+def _sequential_executor(progress: JobProgress) -> Executor[TrialResult]:
     return LocalExecutor[TrialResult](1, progress)
 
 
@@ -313,7 +313,7 @@ def result_of(config: TrialConfig, outcome: Outcome[TrialResult]) -> TrialResult
     return TrialResult(config, status, error, attempts=attempts)
 
 
-def threads_here() -> int:
+def default_threads() -> int:
     """Return the number of threads that torch uses if one trial runs at a time."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
@@ -323,7 +323,7 @@ def threads_here() -> int:
     return torch.get_num_threads()
 
 
-def gpus_here() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the identifiers of the GPUs that this process sees, in the format of ``CUDA_VISIBLE_DEVICES``."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

@@ -193,7 +193,7 @@ def _trained(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
     environment = describe_environment(device)
     described = None if transfer is None else transfer.parent()
     folder, evaluations = work.folders["bundle"], (chosen, test)
-    digest = _keep_bundle(config, splits, data, fitted, evaluations, environment, described, folder)
+    digest = _save_bundle(config, splits, data, fitted, evaluations, environment, described, folder)
     samples, pictures = _samples(test, splits["test"])
     recipe = config.recipe
     measurements = TrialMeasurements(
@@ -246,7 +246,7 @@ def _evaluate(
     )
 
 
-def _keep_bundle(
+def _save_bundle(
     config: TrialConfig,
     splits: dict[str, PatchDataset],
     data: PatchDataModule,

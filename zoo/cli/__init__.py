@@ -95,12 +95,12 @@ def run(arguments: list[str] | None = None) -> int:
         app = build_app()
         register_commands(app)
         # Outside standalone mode click returns the code of ctx.exit() instead of exiting with it.
-        with _stoppable():
+        with _handle_termination():
             code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ZooError as error:
-        _complain(error.problem if error.where is None else f"{error.where}: {error.problem}", error.hint)
+        _print_error(error.problem if error.where is None else f"{error.where}: {error.problem}", error.hint)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
         error.show()
@@ -114,37 +114,37 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except UnicodeEncodeError as error:
         # GDAL, JSON and GeoTIFF tags need UTF-8; Python decodes names in another encoding to lone surrogates.
-        _complain(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
+        _print_error(f"{error.object!r} is not valid UTF-8", "Rename the file or folder")
         return EXIT_BAD_INPUT
     except BaseException as error:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            _complain("the name of a file is too long for this system", "Give a shorter name")
+            _print_error("the name of a file is too long for this system", "Give a shorter name")
             return EXIT_BAD_INPUT
         if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-            _complain(
+            _print_error(
                 "no folder for temporary files can be written to: the disk is full or read-only",
                 "Free some space, or name a folder with the environment variable TMPDIR",
             )
             return EXIT_BAD_INPUT
-        if isinstance(error, SystemExit) and not _passed_through_zoo(error):
+        if isinstance(error, SystemExit) and not _raised_by_zoo(error):
             raise  # a plugin's command may exit with any code
         if os.environ.get("ZOO_TRACEBACK"):
             traceback.print_exc()
         found = plugin_error(error)
-        _complain(
+        _print_error(
             f"this is a bug in zoo or in a plugin ({one_line(error)})" if found is None else found.problem,
             "Run the command again with ZOO_TRACEBACK=1 and report what it prints",
         )
         return EXIT_BUG
 
 
-def _passed_through_zoo(error: BaseException) -> bool:
+def _raised_by_zoo(error: BaseException) -> bool:
     """Return whether an exception passed through one of zoo's own commands."""
     modules = {str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)}
     return any(name.startswith("zoo.cli.") for name in modules - {"zoo.cli.lazy"})
 
 
-def _complain(problem: str, hint: str | None) -> None:
+def _print_error(problem: str, hint: str | None) -> None:
     from zoo.files import printable_lines
 
     click.echo(click.style("error: ", fg="red", bold=True) + printable_lines(problem), err=True)
@@ -153,7 +153,7 @@ def _complain(problem: str, hint: str | None) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def _handle_termination() -> Iterator[None]:
     """Handle SIGTERM like Ctrl-C, and protect the clean-up from further signals.
 
     The first Ctrl-C or SIGTERM raises ``KeyboardInterrupt``. Later ones are ignored until the process ends, so that

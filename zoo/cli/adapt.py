@@ -176,9 +176,12 @@ def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
         note(f"classified as landslide: {plain.called_landslide:.2%} original, {adapted.called_landslide:.2%} adapted")
     if figures:
         columns = ("measured with labels", "original", "adapted")
-        lines = [(name, _text(value), _text(figures["adapted"].get(name))) for name, value in figures["plain"].items()]
+        lines = [
+            (name, _format_figure(value), _format_figure(figures["adapted"].get(name)))
+            for name, value in figures["plain"].items()
+        ]
         out().print(make_table(columns, lines, right=columns[1:]))
 
 
-def _text(value: float | None) -> str:
+def _format_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

@@ -102,7 +102,7 @@ def _print(found: Audit, console: Console) -> None:
                 scene.scene or "(one scene)",
                 f"{scene.splits[0]} - {scene.splits[1]}",
                 " and ".join(map(str, scene.patches)),
-                _distance_words(scene),
+                _describe_distance(scene),
             )
             for scene in found.scenes
         ]
@@ -143,7 +143,7 @@ def _pair_count(found: Audit, kind: str, splits: tuple[str, str]) -> str:
     return str(count) if count else ""
 
 
-def _distance_words(scene: SharedScene) -> str:
+def _describe_distance(scene: SharedScene) -> str:
     if scene.distance is None:
         return "unknown: counted as a leak"
     if scene.distance > scene.reach:

@@ -107,7 +107,7 @@ class BenchView:
         self._stage[config.file_stem] = f"{stage} {done}/{total}" if total > 1 else stage
         self._running[config.file_stem] = config
         if time.monotonic() - self._logged > LOG_EVERY_S:
-            self._line(config, f"{self._stage[config.file_stem]}{self._left(', {} left in total')}")
+            self._line(config, f"{self._stage[config.file_stem]}{self._time_left_text(', {} left in total')}")
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of this call."""
@@ -127,11 +127,11 @@ class BenchView:
             Text(f"[{place}/{len(self.trials)}] {config.label} seed {config.seed}{where}: {text}"), soft_wrap=True
         )
 
-    def _left(self, pattern: str) -> str:
+    def _time_left_text(self, pattern: str) -> str:
         seconds = self._time_left.seconds()
         return "" if seconds is None else pattern.format(_clock(seconds))
 
-    def _shown(self) -> list[TrialConfig]:
+    def _visible_trials(self) -> list[TrialConfig]:
         """Return all trials; on a terminal with too few lines, only running trials and their neighbours."""
         room = max(3, self.console.height - RESERVED_LINES)
         if len(self.trials) <= room:
@@ -150,7 +150,7 @@ class BenchView:
         for heading in ("Dice", "Prec.", "Recall"):
             table.add_column(heading, justify="right")
         several = len({config.seed for config in self.trials}) > 1
-        shown = self._shown()
+        shown = self._visible_trials()
         for config in shown:
             name = Text(f"{config.label} #{config.seed}" if several else config.label)
             if config.setting:
@@ -162,13 +162,17 @@ class BenchView:
                 table.add_row(name, ProgressBar(total=1.0, completed=share), stage)
             elif result.ok:
                 figures = make_rows([result])[0].figures
-                cells = [_three(figures["dice"]), _three(figures["precision"]), _three(figures["recall"])]
+                cells = [
+                    _three_decimals(figures["dice"]),
+                    _three_decimals(figures["precision"]),
+                    _three_decimals(figures["recall"]),
+                ]
                 table.add_row(name, ProgressBar(total=1.0, completed=1.0), "done", *cells)
             else:
                 table.add_row(name, "", Text(f"{result.status}: {result.error}", style="red", overflow="ellipsis"))
         spent = time.monotonic() - self._started
         counts = f"{self.done} of {len(self.trials)} trials done, {len(self._running)} running; "
-        clock = f"{_clock(spent)} spent{self._left(', about {} left')}   Ctrl-C keeps finished trials"
+        clock = f"{_clock(spent)} spent{self._time_left_text(', about {} left')}   Ctrl-C keeps finished trials"
         if len(shown) < len(self.trials):
             clock = counts + clock
         return Group(table, Text(clock, style="dim"))
@@ -194,10 +198,10 @@ def _outcome(result: TrialResult) -> str:
     figures = make_rows([result])[0].figures
     micro = None if result.training is None else result.training.micro_batch
     halved = f", {micro} patches at a time for lack of memory" if result.attempts else ""
-    return f"Dice {_three(figures['dice'])}{halved}"
+    return f"Dice {_three_decimals(figures['dice'])}{halved}"
 
 
-def _three(value: float | None) -> str:
+def _three_decimals(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
@@ -206,7 +210,7 @@ class TerminalView(BenchmarkView):
 
     def __init__(self) -> None:
         self._bar = ProgressBarOnDemand()
-        self._shown: BenchView | None = None
+        self._view: BenchView | None = None
 
     def setting(self, setting: Setting) -> None:
         """Print the name of the setting."""
@@ -247,36 +251,36 @@ class TerminalView(BenchmarkView):
             f"{len(trials)} trial{'s' if len(trials) > 1 else ''} on {trials[0].device}"
         )
         warn_of_precision(trials[0])
-        self._shown = BenchView(trials, err(), plan.sizes, plan.pixels)
+        self._view = BenchView(trials, err(), plan.sizes, plan.pixels)
         try:
-            with self._shown:
+            with self._view:
                 yield
         except KeyboardInterrupt:
             warn(
-                f"stopped; {self._shown.done} of {len(trials)} trials are finished; the same command continues from "
+                f"stopped; {self._view.done} of {len(trials)} trials are finished; the same command continues from "
                 "there"
             )
             raise
 
     def kept(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of an earlier call."""
-        if self._shown is not None:
-            self._shown.kept(config, result)
+        if self._view is not None:
+            self._view.kept(config, result)
 
     def damaged(self, error: ResultError) -> None:
         """Warn that a trial is repeated."""
-        if self._shown is not None:
-            self._shown.damaged(error)
+        if self._view is not None:
+            self._view.damaged(error)
 
     def progress(self, config: TrialConfig, stage: str, done: int, total: int) -> None:
         """Move the bar of a trial."""
-        if self._shown is not None:
-            self._shown.progress(config, stage, done, total)
+        if self._view is not None:
+            self._view.progress(config, stage, done, total)
 
     def finished(self, config: TrialConfig, result: TrialResult) -> None:
         """Count a trial of this call."""
-        if self._shown is not None:
-            self._shown.finished(config, result)
+        if self._view is not None:
+            self._view.finished(config, result)
 
     def timing(self, done: int, total: int) -> None:
         """Update the bar; print once what is timed."""

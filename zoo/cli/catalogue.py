@@ -63,7 +63,7 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
         print_json([_listed_model(table, name) for name in names])
         return
     rows = [
-        (one.name, _millions(one.parameters), _number(one.gmac), one.summary, one.provider)
+        (one.name, _format_millions(one.parameters), _number(one.gmac), one.summary, one.provider)
         for one in table.listed(names)
     ]
     if not words and not every:
@@ -365,7 +365,7 @@ def _count_parameters(spec: ModelSpec) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _millions(count: int | None) -> str:
+def _format_millions(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.2f}"
 
 

@@ -145,10 +145,10 @@ def _print_dependence(found: Description, console: Console) -> None:
     if table:
         console.print()
         console.print(make_table(components, table, right=components[1:]))
-    _remark(dependence)
+    _collinearity_note(dependence)
 
 
-def _remark(dependence: Collinearity) -> None:
+def _collinearity_note(dependence: Collinearity) -> None:
     strongest = dependence.strongest()
     if strongest is not None:
         one, other, value = strongest

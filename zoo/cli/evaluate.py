@@ -102,7 +102,7 @@ def evaluate(
     else:
         headings = (f"{model.bundle.model} on {split}", "now", "in the bundle")
         rows = [
-            (name, _text(value), _text(found.stored.get(name)) if found.stored else "")
+            (name, _format_figure(value), _format_figure(found.stored.get(name)) if found.stored else "")
             for name, value in found.figures.items()
         ]
         out().print(make_table(headings, rows, right=headings[1:]))
@@ -151,5 +151,5 @@ def _print_adaptation(adaptation: Adaptation, found: SplitEvaluation) -> None:
         note(f"none of the {found.patches} measured patches is among those images")
 
 
-def _text(value: float | None) -> str:
+def _format_figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

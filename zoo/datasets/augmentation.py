@@ -31,7 +31,7 @@ class TrainingAugmentation:
     In order: padding to the crop size if the patch is smaller (NaN in the image, which normalisation replaces with the
     mean, and IGNORE in the mask), a random crop, one of the eight elements of D4 (of four if the result is not square),
     and optionally changed contrast and brightness (:func:`vary_brightness`). With ``scale_jitter``,
-    :func:`zoomed_crop` replaces padding and crop.
+    :func:`random_resized_crop` replaces padding and crop.
 
     A draw depends only on ``seed`` and its number, so the stream of augmented patches is the same for any number
     of workers and can be resumed at any point.
@@ -87,7 +87,7 @@ class TrainingAugmentation:
         self.scale_jitter = scale_jitter
         self.radiometric_bands = None if radiometric_bands is None else tuple(radiometric_bands)
         self.seed = seed
-        shared = [] if scale_jitter else _place(crop, landslide_share)
+        shared = [] if scale_jitter else _crop_transforms(crop, landslide_share)
         square = [A.D4(p=1)] if symmetries else []
         oblong = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)] if symmetries else []
         self._square = A.Compose([*shared, *square])
@@ -108,7 +108,7 @@ class TrainingAugmentation:
         pipeline = self._square if self.crop is not None or height == width else self._oblong
         generator = np.random.default_rng((self.seed, draw))
         if self.scale_jitter:
-            image, mask = zoomed_crop(image, mask, mask.numpy(), self, generator)
+            image, mask = random_resized_crop(image, mask, mask.numpy(), self, generator)
         pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         out = pipeline(image=np.ascontiguousarray(image.permute(1, 2, 0).numpy()), mask=mask.numpy().astype(np.uint8))
         image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(_three_axes(out["image"]), -1, 0)))
@@ -146,7 +146,7 @@ class DeviceAugmentation:
         settings = self.settings
         rng = np.random.default_rng((settings.seed, draw))
         if settings.scale_jitter:
-            image, mask = zoomed_crop(image, mask, classes, settings, rng)
+            image, mask = random_resized_crop(image, mask, classes, settings, rng)
         elif settings.crop is not None:
             image, mask = self._crop(image, mask, classes, settings.crop, rng)
         if settings.symmetries:
@@ -176,7 +176,7 @@ class DeviceAugmentation:
         return image, mask
 
 
-def zoomed_crop(
+def random_resized_crop(
     image: Tensor,
     mask: Tensor,
     classes: NDArray[Any],
@@ -298,7 +298,7 @@ class _PadToSize(A.DualTransform):  # type: ignore[misc]
         return _pad(mask, sides, IGNORE)
 
 
-def _place(crop: int | None, landslide_share: float) -> list[Any]:
+def _crop_transforms(crop: int | None, landslide_share: float) -> list[Any]:
     if crop is None:
         return []
     anywhere = A.RandomCrop(crop, crop, p=1 - landslide_share)

@@ -52,7 +52,7 @@ class Patch:
     col: int | None = None
 
 
-def _naming_the_patch(read: Callable[..., Any]) -> Callable[..., Any]:
+def _name_patch_in_errors(read: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(read)
     def named(self: PatchDataset, index: int) -> Any:
         try:
@@ -133,7 +133,7 @@ class PatchDataset(NonGeoDataset, abc.ABC):
         """Wrap the subclass's ``read`` so that its errors name the patch."""
         super().__init_subclass__(**arguments)
         if "read" in vars(cls):
-            cls.read = _naming_the_patch(vars(cls)["read"])  # type: ignore[method-assign]
+            cls.read = _name_patch_in_errors(vars(cls)["read"])  # type: ignore[method-assign]
 
     @abc.abstractmethod
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:

@@ -20,7 +20,7 @@ from PIL import Image
 from zoo.datasets.arguments import checked_options, fractions_of
 from zoo.datasets.base import IGNORE, SPLITS, Patch, Transform
 from zoo.datasets.builtin import BIJIE
-from zoo.datasets.download import absent
+from zoo.datasets.download import missing_dataset_error
 from zoo.datasets.splits import FRACTIONS, random_split
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError
@@ -123,7 +123,7 @@ class Bijie(StoredPatchDataset):
         self._tiles: list[tuple[Scene, Span, Span]] = []
         patches = []
         for scene in chosen:
-            rows, cols = spans(scene.height, size), spans(scene.width, size)
+            rows, cols = patch_spans(scene.height, size), patch_spans(scene.width, size)
             single = len(rows) == len(cols) == 1
             for row, down in enumerate(rows):
                 for col, across in enumerate(cols):
@@ -213,7 +213,7 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
     required += [f"{kind}/dem" for kind in kinds] if include_dem else []
     for name in required:
         if not (base / name).is_dir():
-            raise absent(
+            raise missing_dataset_error(
                 "bijie",
                 base,
                 expected=name,
@@ -226,8 +226,8 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
         if not images:
             raise DataError("holds no PNG", where=base / kind / "image", hint=_UNPACK_HINT)
         for image in images:
-            mask = _beside(image, base / kind / "mask") if kind == "landslide" else None
-            dem = _beside(image, base / kind / "dem") if include_dem else None
+            mask = _mask_path(image, base / kind / "mask") if kind == "landslide" else None
+            dem = _mask_path(image, base / kind / "dem") if include_dem else None
             with _open_png(image) as picture:
                 scenes.append(Scene(f"{kind}/{image.stem}", image, mask, dem, picture.height, picture.width))
     return scenes
@@ -248,7 +248,7 @@ class Span:
     stop: int
 
 
-def spans(length: int, size: int) -> tuple[Span, ...]:
+def patch_spans(length: int, size: int) -> tuple[Span, ...]:
     """Divide one axis of an image into patches.
 
     An axis that is not longer than a patch gives one patch, with the image in its middle. A longer one is covered by as
@@ -343,7 +343,7 @@ def _read_grey(path: Path, scene: Scene) -> NDArray[Any]:
     return values
 
 
-def _beside(image: Path, folder: Path) -> Path:
+def _mask_path(image: Path, folder: Path) -> Path:
     path = folder / image.name
     if not path.is_file():
         raise DataError(f"this image has no {folder.name}", where=image, hint=f"{_UNPACK_HINT}; expected {path}")

@@ -223,7 +223,7 @@ def _write_patches(folder: Path, count: int, decode: Decode, progress: ProgressC
     # Written sequentially and not through a map: on a full disk, a map kills the process, while a file raises an error.
     with (folder / _IMAGES).open("wb") as images, (folder / _MASKS).open("wb") as masks:
         first: tuple[NDArray[Any], NDArray[np.uint8]] | None = None
-        for done, (image, mask) in enumerate(_decoded(count, decode), 1):
+        for done, (image, mask) in enumerate(_decode_patches(count, decode), 1):
             if first is None:
                 first = image, mask
                 _write_header(images, image, count)
@@ -243,7 +243,7 @@ def _write_patches(folder: Path, count: int, decode: Decode, progress: ProgressC
             os.fsync(file.fileno())
 
 
-def _decoded(count: int, decode: Decode) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
+def _decode_patches(count: int, decode: Decode) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from zoo.datasets.arguments import Names, checked_options, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import CAS as SPEC
-from zoo.datasets.download import absent
+from zoo.datasets.download import missing_dataset_error
 from zoo.datasets.splits import Partition, by_group, random_split
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
-from zoo.rasters.reading import Raster, plain_patches, read_raster
+from zoo.rasters.reading import Raster, ignore_missing_georeference, read_raster
 
 SOURCE = "https://doi.org/10.5281/zenodo.10294997"
 SIZE = 512
@@ -164,14 +164,14 @@ class CAS(StoredPatchDataset):
                 patches.append(Patch(name, subset.region))
         sizes = {subset.pixel_size for subset in found}
         self.pixel_size = sizes.pop() if len(sizes) == 1 else None
-        named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        self.partition = _partition(patches, split_by, named, seed)
+        groups = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
+        self.partition = _partition(patches, split_by, groups, seed)
         self.patches = tuple(patches[index] for index in self.partition.of(split))
         self._files = [files[patch.name] for patch in self.patches]
         self.split_notes = (*self.partition.notes, *_notes(counts))
         self._verify()
         self._warn_of_missing(counts)
-        with plain_patches():
+        with ignore_missing_georeference():
             self._store([Origin(pair) for pair in self._files], {"decoding": _DECODING}, cache=cache)
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
@@ -204,7 +204,7 @@ class CAS(StoredPatchDataset):
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]]]:
         """Return one patch; see :meth:`zoo.datasets.base.PatchDataset.read`."""
-        with plain_patches():
+        with ignore_missing_georeference():
             image, mask = super().read(index)
         image[:, mask == IGNORE] = np.nan
         return image, mask
@@ -231,11 +231,11 @@ class CAS(StoredPatchDataset):
             )
 
 
-def named(folder: str) -> Subset | None:
+def subset_of_folder(folder: str) -> Subset | None:
     """Return the sub-dataset that a folder is named after, or None; case and type of parentheses do not matter."""
-    words = _words(folder)
-    fitting = [subset for subset in SUBSETS if _words(subset.name) <= words]
-    return max(fitting, key=lambda subset: len(_words(subset.name)), default=None)
+    words = _name_tokens(folder)
+    fitting = [subset for subset in SUBSETS if _name_tokens(subset.name) <= words]
+    return max(fitting, key=lambda subset: len(_name_tokens(subset.name)), default=None)
 
 
 def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> dict[Subset, Path]:
@@ -270,7 +270,7 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
     missing = [_SUBSETS_BY_NAME[name] for name in wanted or () if _SUBSETS_BY_NAME[name] not in found]
     if missing or not found:
         first = missing[0] if missing else SUBSETS[0]
-        raise absent(
+        raise missing_dataset_error(
             "cas",
             root,
             expected=f"{first.folder}/img and {first.folder}/mask",
@@ -296,17 +296,17 @@ def pair_images(folder: Path) -> list[tuple[str, Path, Path]]:
         DataError: if there are no images, or one has no mask.
     """
     images = {path.stem: path for path in _tiffs(folder, "img")}
-    masks = {_plain(path.stem): path for path in _tiffs(folder, "mask")}
+    masks = {_pair_key(path.stem): path for path in _tiffs(folder, "mask")}
     if not images:
         raise DataError("holds no TIFF", where=folder / "img", hint=_UNPACK_HINT)
-    without = [image for name, image in images.items() if _plain(name) not in masks]
+    without = [image for name, image in images.items() if _pair_key(name) not in masks]
     if without:
         raise DataError(
             f"no mask has this name ({len(without)} of {len(images)} images have none)",
             where=without[0],
             hint=f"{_UNPACK_HINT}; the masks belong in {folder / 'mask'}",
         )
-    return [(name, images[name], masks[_plain(name)]) for name in sorted(images)]
+    return [(name, images[name], masks[_pair_key(name)]) for name in sorted(images)]
 
 
 def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
@@ -327,14 +327,14 @@ def _mask(raster: Raster, path: Path) -> NDArray[np.uint8]:
 
 
 def _partition(
-    patches: Sequence[Patch], split_by: str | None, named: Mapping[str, tuple[str, ...] | None], seed: int
+    patches: Sequence[Patch], split_by: str | None, groups: Mapping[str, tuple[str, ...] | None], seed: int
 ) -> Partition:
-    some = any(names is not None for names in named.values())
+    some = any(names is not None for names in groups.values())
     if some and split_by == "random":
         raise ConfigError("regions are named, but the split is random", hint="Give one of the two")
     regions = {patch.group for patch in patches}
     if some or split_by == "group" or (split_by is None and len(regions) >= 3):
-        return by_group(patches, train=named["train"], val=named["val"], test=named["test"], seed=seed)
+        return by_group(patches, train=groups["train"], val=groups["val"], test=groups["test"], seed=seed)
     return random_split(patches, seed=seed)
 
 
@@ -354,12 +354,12 @@ def _notes(counts: Mapping[Subset, int]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _words(text: str) -> frozenset[str]:
+def _name_tokens(text: str) -> frozenset[str]:
     plain = text.casefold().replace("satellite", "sat").replace("_", " ")
     return frozenset(re.findall(r"[a-z]+|\d+(?:\.\d+)?", plain))
 
 
-def _plain(stem: str) -> str:
+def _pair_key(stem: str) -> str:
     return re.sub(r"[-_ ]?mask$", "", stem.casefold())
 
 
@@ -376,7 +376,7 @@ def _image_folders(folder: Path, depth: int) -> Iterator[Path]:
 def _subset_of(folder: Path, root: Path) -> Subset:
     inside = folder.relative_to(root).parts
     for name in reversed(inside or (root.resolve().name,)):
-        if (subset := named(name)) is not None:
+        if (subset := subset_of_folder(name)) is not None:
             return subset
     raise DataError(
         "holds img and mask, but is not named after one of the sixteen sub-datasets",

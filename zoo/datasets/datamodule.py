@@ -366,7 +366,7 @@ class PatchDataModule(LightningDataModule):
                 groups, length, self.batch_size, seed=self.seed, start=start, balance=self.balance
             )
         else:
-            weights = _balanced(groups, self.balance) if self.balance else None
+            weights = _balance_weights(groups, self.balance) if self.balance else None
             draws = Draws(len(train), length, seed=self.seed, start=start, weights=weights)
         if self._on_device:
             augmentation = None if self.augmentation is None else DeviceAugmentation(self.augmentation)
@@ -419,7 +419,7 @@ class PatchDataModule(LightningDataModule):
         return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=self.num_workers)
 
 
-def _balanced(groups: Sequence[str], balance: float) -> NDArray[np.float64]:
+def _balance_weights(groups: Sequence[str], balance: float) -> NDArray[np.float64]:
     """Return the weight of each patch: the number of patches in its group to the power of ``-balance``."""
     sizes = Counter(groups)
     return np.array([float(sizes[group]) ** -balance for group in groups])

@@ -88,7 +88,7 @@ class NetworkError(DataError):
     """Raised if a server cannot be reached or does not send the file."""
 
 
-def absent(name: str, root: Path, *, expected: str, source: str, how: str) -> DataError:
+def missing_dataset_error(name: str, root: Path, *, expected: str, source: str, how: str) -> DataError:
     """Return the error for a data set that is not on this machine.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.datasets.arguments import checked_options
 from zoo.datasets.base import SPLITS, DataWarning, Patch, Transform, shape_text
 from zoo.datasets.builtin import HRGLDD as SPEC
-from zoo.datasets.download import RemoteFile, absent, check_file, fetch
+from zoo.datasets.download import RemoteFile, check_file, fetch, missing_dataset_error
 from zoo.datasets.npy import NpyHeader, map_npy, read_npy_header
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
@@ -141,7 +141,7 @@ class HRGLDD(StoredPatchDataset):
             remote = FILES[path.stem]
             if not path.is_file():
                 if not self._download:
-                    raise absent(
+                    raise missing_dataset_error(
                         "hrgldd",
                         self.root,
                         expected=path.name,

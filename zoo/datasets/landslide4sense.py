@@ -19,7 +19,7 @@ from zoo.datasets.archives import unpack
 from zoo.datasets.arguments import Names, checked_options, fractions_of, names_of
 from zoo.datasets.base import IGNORE, DataWarning, Patch, Transform
 from zoo.datasets.builtin import LANDSLIDE4SENSE
-from zoo.datasets.download import RemoteFile, absent, check_file, fetch
+from zoo.datasets.download import RemoteFile, check_file, fetch, missing_dataset_error
 from zoo.datasets.hdf5 import read_array
 from zoo.datasets.splits import FRACTIONS, Partition, by_block, by_group, random_split
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
@@ -213,7 +213,7 @@ class Landslide4Sense(StoredPatchDataset):
         self._checksum = checksum
         self.bands = _describe_bands(self._names, units)
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        manner = _choose_manner(split_by, named)
+        manner = _choose_split_by(split_by, named)
         self._source = split if manner == "official" else "train"
         self._verify()
         files = self._find()
@@ -225,7 +225,7 @@ class Landslide4Sense(StoredPatchDataset):
             if split != "train":
                 notes += ("leak: the scenes of this split are not published, so it may touch training patches",)
         else:
-            partition = _divide(patches, manner, named, fractions_of(fractions), block, guard, seed)
+            partition = _split_patches(patches, manner, named, fractions_of(fractions), block, guard, seed)
             indices, training, notes = partition.of(split), partition.train, partition.notes
         if not indices:
             raise DataError(
@@ -247,7 +247,7 @@ class Landslide4Sense(StoredPatchDataset):
             "calibration": None if self._calibration is None else self._calibration.to_settings(),
         }
         self._store([Origin(tuple(pair)) for pair in pairs], settings, cache=cache)
-        self._look_for_landslides()
+        self._warn_without_landslides()
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
@@ -335,7 +335,7 @@ class Landslide4Sense(StoredPatchDataset):
             notes.append("bands: SMI is OPTRAM of B12, LSI has no rain; both are calibrated on training patches")
         return tuple(notes)
 
-    def _look_for_landslides(self) -> None:
+    def _warn_without_landslides(self) -> None:
         if self._masks is None or self._has_landslides():
             return
         problem = f"no mask of the {self.split} split ({len(self)} patches) holds a landslide"
@@ -393,7 +393,7 @@ def find_split(root: Path, split: str) -> SplitFiles:
                 hint=again,
             )
         return SplitFiles(layout, folder, numbers, tuple(path for _, path in found), None if missing else masks)
-    raise absent(
+    raise missing_dataset_error(
         "landslide4sense",
         root,
         expected=f"{FOLDERS[split]}/img and no images/{_MIRROR[split]}",
@@ -609,14 +609,14 @@ def _patch(split: str, number: int) -> Patch:
     return Patch(f"{split}/image_{number}", *place_of(number))
 
 
-def _choose_manner(split_by: str | None, named: Mapping[str, tuple[str, ...] | None]) -> str:
+def _choose_split_by(split_by: str | None, named: Mapping[str, tuple[str, ...] | None]) -> str:
     some = any(names is not None for names in named.values())
     if some and split_by not in (None, "group"):
         raise ConfigError(f"scenes are named, but split_by is {split_by}", hint="Give one of the two")
     return split_by or ("group" if some else "official")
 
 
-def _divide(
+def _split_patches(
     patches: Sequence[Patch],
     manner: str,
     named: Mapping[str, tuple[str, ...] | None],

@@ -69,7 +69,7 @@ def read_npy_header(path: str | os.PathLike[str], *, hint: str = "Copy it again"
     except OSError as error:
         raise DataError(f"cannot be read ({(error.strerror or str(error)).lower()})", where=path) from error
     if not start.startswith(_MAGIC):
-        raise _refuse(start, path, hint)
+        raise _format_error(start, path, hint)
     header = text.decode("latin-1").strip()
     dtype, order, shape = (pattern.search(header) for pattern in (_DTYPE, _ORDER, _SHAPE))
     inside = "" if shape is None else shape[1].strip().removesuffix(",")
@@ -82,7 +82,7 @@ def read_npy_header(path: str | os.PathLike[str], *, hint: str = "Copy it again"
     except (TypeError, ValueError):
         kind = None
     if kind is not None and kind.hasobject:
-        raise _refuse(b"\x80", path, hint)
+        raise _format_error(b"\x80", path, hint)
     if kind is None or kind.kind not in "biuf":
         raise DataError(f"contains {'other' if kind is None else kind} values, not real numbers", where=path)
     found = NpyHeader(tuple(int(side) for side in sides), kind, order[1] == "True", begin + length)
@@ -121,7 +121,7 @@ def read_npy(path: str | os.PathLike[str], *, hint: str = "Copy it again") -> ND
     return np.array(map_npy(path, read_npy_header(path, hint=hint)))
 
 
-def _refuse(start: bytes, path: Path, hint: str) -> DataError:
+def _format_error(start: bytes, path: Path, hint: str) -> DataError:
     if start.startswith(b"PK"):
         return DataError("is an NPZ archive with the suffix of an NPY file", where=path)
     if start.startswith(b"\x80"):

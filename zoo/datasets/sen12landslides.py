@@ -24,7 +24,7 @@ from zoo.datasets.archives import unpack
 from zoo.datasets.arguments import Names, checked_options, names_of
 from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import SEN12LANDSLIDES
-from zoo.datasets.download import RemoteFile, absent, fetch
+from zoo.datasets.download import RemoteFile, fetch, missing_dataset_error
 from zoo.datasets.hdf5 import COPY_HINT, find_array, open_hdf5
 from zoo.datasets.splits import Partition, by_group
 from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
@@ -450,9 +450,9 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     with open_hdf5(path) as file:
         times = _times(file)
         order = np.argsort(times, kind="stable")
-        dates = [part.strip() for part in _text(file.attrs.get("event_date")).split(",") if part.strip()]
+        dates = [part.strip() for part in _decode_attribute(file.attrs.get("event_date")).split(",") if part.strip()]
         events = sorted({_event(part, path) for part in dates if part != "None"})
-        annotated = _text(file.attrs.get("annotated")) == "True"
+        annotated = _decode_attribute(file.attrs.get("annotated")) == "True"
         x, y = _coordinate(file, "x"), _coordinate(file, "y")
         return Header(
             times=tuple(str(times[index].astype("datetime64[D]")) for index in order),
@@ -463,7 +463,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             x=None if x is None else float(x.min()),
             y=None if y is None else float(y.max()),
             step=None if x is None else float(abs(x[-1] - x[0]) / (len(x) - 1)),
-            crs=_text(file.attrs.get("crs")),
+            crs=_decode_attribute(file.attrs.get("crs")),
         )
 
 
@@ -515,7 +515,7 @@ def _read_mask(file: h5py.File, dates: int) -> NDArray[np.uint8]:
 
 def _times(file: h5py.File) -> NDArray[np.datetime64]:
     variable = find_array(file, "time", what="variable")
-    units = _text(variable.attrs.get("units"))
+    units = _decode_attribute(variable.attrs.get("units"))
     found = _SINCE.match(units)
     if found is None or variable.ndim != 1 or not 0 < len(variable) <= MAX_DATES:
         raise DataError(
@@ -561,7 +561,7 @@ def _coordinate(file: h5py.File, name: str) -> NDArray[np.float64] | None:
     return values
 
 
-def _text(value: Any) -> str:
+def _decode_attribute(value: Any) -> str:
     """Return a text attribute, which libraries write as str, bytes, a one-element array, or empty."""
     if value is None or isinstance(value, h5py.Empty):
         return ""
@@ -722,7 +722,7 @@ def find_patches(root: Path, sensor: str, edition: str | None) -> tuple[str | No
     shown = edition or EDITIONS[0]
     packed = root.is_dir() and next(root.rglob("*.tar.gz"), None) is not None
     how = f"unpack its archives there (tar -xzf FILE -C data_{shown}/{sensor})"
-    raise absent(
+    raise missing_dataset_error(
         "sen12landslides",
         root,
         expected=f"data_{shown}/{sensor}/REGION_{sensor}_ID.nc",

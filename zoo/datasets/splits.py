@@ -118,7 +118,7 @@ def by_group(
     """
     members = _group_members(patches, _canonical_order(patches))
     if train is None and val is None and test is None:
-        return _deal_groups(members, fractions, seed)
+        return _assign_groups(members, fractions, seed)
     named = {"train": _unique(train), "val": _unique(val), "test": _unique(test)}
     _check_groups(named, members)
     rest = [group for group in sorted(members) if not any(group in names for names in named.values() if names)]
@@ -234,9 +234,9 @@ def by_block(
         for index in members:
             row, col = places[index] + shift
             blocks.setdefault((group, 0 if columns else int(row) // side, int(col) // side), []).append(index)
-    train, val, test = _deal([blocks[key] for key in sorted(blocks)], shares, rng)
-    near_test = _within(patches, train + val, test, guard)
-    near_val = _within(patches, train, [index for index in val if index not in near_test], guard)
+    train, val, test = _assign_lots([blocks[key] for key in sorted(blocks)], shares, rng)
+    near_test = _near_patches(patches, train + val, test, guard)
+    near_val = _near_patches(patches, train, [index for index in val if index not in near_test], guard)
     left_out = near_test | near_val
     limits = sorted({min(sides.values(), default=0), max(sides.values(), default=0)})
     span = " to ".join(str(side) for side in limits)
@@ -336,7 +336,7 @@ def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np
     return np.array(placed, dtype=np.int64), np.array(points, dtype=np.float64).reshape(-1, 3)
 
 
-def _within(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
+def _near_patches(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
     """Return the indices in ``ours`` whose patches are within ``guard`` of a patch in ``theirs``."""
     if guard == 0 or not ours or not theirs:
         return set()
@@ -382,7 +382,7 @@ def _group_members(patches: Sequence[Patch], order: Sequence[int]) -> dict[str, 
     return groups
 
 
-def _deal(
+def _assign_lots(
     lots: Sequence[list[int]], shares: Sequence[float], rng: np.random.Generator | None
 ) -> tuple[list[int], list[int], list[int]]:
     """Assign each lot to the split that is furthest below its share; no split with a share stays empty."""
@@ -397,7 +397,7 @@ def _deal(
     return parts
 
 
-def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed: int) -> Partition:
+def _assign_groups(members: dict[str, list[int]], fractions: Sequence[float], seed: int) -> Partition:
     """Assign groups to splits by size, largest first."""
     shares = _shares(fractions)
     needed = sum(share > 0 for share in shares)
@@ -407,7 +407,7 @@ def _deal_groups(members: dict[str, list[int]], fractions: Sequence[float], seed
         )
     shuffled = [sorted(members)[index] for index in _generator(seed).permutation(len(members))]
     largest_first = sorted(shuffled, key=lambda group: -len(members[group]))
-    parts = _deal([members[group] for group in largest_first], shares, None)
+    parts = _assign_lots([members[group] for group in largest_first], shares, None)
     names = [sorted(group for group in members if members[group][0] in set(part)) for part in parts]
     words = "; ".join(f"{split} {_join(groups)}" for split, groups in zip(SPLITS, names, strict=True) if groups)
     return _partition(*parts, notes=[f"split: groups assigned by size {_ratio(fractions)}, {words}"])

@@ -181,7 +181,7 @@ def _trace(model: nn.Module, sample: Tensor, opset: int, dynamic: bool) -> onnx.
 
     free = {0: "batch", 2: "height", 3: "width"} if dynamic else {0: "batch"}
     written: Any = io.BytesIO()  # torch's stubs accept only paths
-    with _pooled_by_products():
+    with _pooling_as_products():
         torch.onnx.export(
             model,
             (sample,),
@@ -205,7 +205,7 @@ def _bins(length: int, count: int, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def _pooled_by_products() -> Iterator[None]:
+def _pooling_as_products() -> Iterator[None]:
     """Replace adaptive average pooling with two matrix products inside the ``with`` block.
 
     The older exporter does not support pooling whose bins depend on the image size, such as pyramid pooling.

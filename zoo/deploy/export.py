@@ -161,7 +161,7 @@ def subject_of(bundle: Bundle) -> ExportSubject:
         options=bundle.options,
         bands=bundle.bands,
         normalisation=Normalisation(tuple(predictor.mean.flatten().tolist()), tuple(predictor.std.flatten().tolist())),
-        class_names=_by_index(bundle.class_names),
+        class_names=_names_by_index(bundle.class_names),
         threshold=bundle.threshold,
         trained=True,
         weights_sha256=bundle.weights_sha256,
@@ -184,7 +184,7 @@ def _fresh_subject(name: str, in_channels: int, classes: int, options: dict[str,
         options=options,
         bands=tuple(Band(f"band {index + 1}", "standard deviation") for index in range(in_channels)),
         normalisation=Normalisation(zeros, ones),
-        class_names=_by_index(("landslide",) if classes == 1 else names),
+        class_names=_names_by_index(("landslide",) if classes == 1 else names),
         threshold=0.5,
         trained=False,
         weights_sha256="",
@@ -193,7 +193,7 @@ def _fresh_subject(name: str, in_channels: int, classes: int, options: dict[str,
     return ExportSubject(Predictor(model, zeros, ones).eval(), metadata, None)
 
 
-def _by_index(names: Sequence[str]) -> dict[str, str]:
+def _names_by_index(names: Sequence[str]) -> dict[str, str]:
     """Return names keyed by their index as a string, the form that QGIS Deepness reads."""
     return {str(index): name for index, name in enumerate(names)}
 
@@ -252,7 +252,7 @@ def export_model(
             with staged(config.path) as draft:
                 write(draft)
                 size = sum(one.stat().st_size for one in draft.parent.iterdir())
-                random, sizes, real, split = _judge(subject, config, model, draft, splits)
+                random, sizes, real, split = _compare_draft(subject, config, model, draft, splits)
         except _TooFarError as far:
             failure = str(far)
         else:
@@ -335,7 +335,7 @@ def _writers(
 
 
 @torch.inference_mode()
-def _judge(
+def _compare_draft(
     subject: ExportSubject, config: ExportConfig, model: nn.Module, draft: Path, splits: Splits | None
 ) -> tuple[float, tuple[tuple[int, int], ...], GateReport | None, str]:
     """Compare a draft with the model.

@@ -211,12 +211,12 @@ def write_by_plugin(
     except ZooError:
         raise
     except (Exception, SystemExit) as error:  # a plugin may raise any error
-        raise ModelError(f"cannot write it ({one_line(error)})", where=_place(spec)) from error
+        raise ModelError(f"cannot write it ({one_line(error)})", where=_exporter_label(spec)) from error
     if not path.is_file():
-        raise ModelError("wrote no file", where=_place(spec), hint="Tell the plugin's author")
+        raise ModelError("wrote no file", where=_exporter_label(spec), hint="Tell the plugin's author")
 
 
-def _place(spec: ExporterSpec) -> str:
+def _exporter_label(spec: ExporterSpec) -> str:
     """Return the name of an exporter and its plugin for messages."""
     return f"{spec.label} of plugin {catalogue().exporters.provider(spec.name)}"
 

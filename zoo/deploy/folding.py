@@ -154,17 +154,17 @@ class Flow:
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
 
-    def only_call(self, name: str) -> Call | None:
+    def single_call(self, name: str) -> Call | None:
         """Return the call of a module that ran exactly once, and ``None`` for any other module."""
         calls = self.calls.get(name, [])
         return calls[0] if len(calls) == 1 else None
 
-    def sole_source(self, name: str) -> str | None:
+    def single_source(self, name: str) -> str | None:
         """Return the module whose entire output goes only to ``name``, if both ran exactly once."""
-        call = self.only_call(name)
+        call = self.single_call(name)
         if call is None or call.source is None or call.source.uses != 1:
             return None
-        before = self.only_call(call.source.producer)
+        before = self.single_call(call.source.producer)
         return call.source.producer if before is not None and before.output is call.source else None
 
 
@@ -255,14 +255,14 @@ def _fold_batch_norms(model: nn.Module, flow: Flow) -> int:
         rest = _without_normalisation(norm)
         if rest is None:
             continue
-        before = flow.sole_source(name)
+        before = flow.single_source(name)
         if before is not None and _is_linear(modules[before]) and _channels_match(modules[before], norm, flow, name):
             _fold_into_previous(modules[before], *_scale_and_shift(norm))
             replace_module(model, name, rest)
             folded += 1
     for name in list(flow.calls):
         layer = modules[name]
-        before = flow.sole_source(name)
+        before = flow.single_source(name)
         if before is None or not (is_plain(layer, nn.Conv2d) or is_plain(layer, nn.Linear)):
             continue
         norm = modules[before]
@@ -287,7 +287,7 @@ def _padding(layer: Any) -> tuple[int, ...]:
 
 def _channels_match(layer: Any, norm: Any, flow: Flow, name: str) -> bool:
     outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-    call = flow.only_call(name)
+    call = flow.single_call(name)
     # A Linear has the channels of (B, L, C) last; a batch normalisation expects them second.
     flat = not isinstance(layer, nn.Linear) or (call is not None and len(call.shape) == 2)
     return bool(outputs == norm.num_features) and flat
@@ -370,7 +370,7 @@ def _find_dead_taps(model: nn.Module, flow: Flow) -> list[tuple[int, int, int]]:
     found: list[tuple[int, int, int]] = []
     modules = dict(model.named_modules())
     for name in flow.calls:
-        layer, call = modules[name], flow.only_call(name)
+        layer, call = modules[name], flow.single_call(name)
         if call is None or len(call.shape) != 4 or not is_plain(layer, nn.Conv2d):
             continue
         assert isinstance(layer, nn.Conv2d)

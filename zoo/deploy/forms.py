@@ -145,10 +145,10 @@ class ParallelForm(nn.Module):
         size = min(self.images, math.ceil(len(x) / self.streams))
         parts = torch.split(x, size)
         if len(parts) == 1:
-            return self._part(x)
-        return torch.cat(list(self._executor().map(self._part, parts)))
+            return self._run_part(x)
+        return torch.cat(list(self._executor().map(self._run_part, parts)))
 
-    def _part(self, x: Tensor) -> Tensor:
+    def _run_part(self, x: Tensor) -> Tensor:
         # The gradient mode is set per thread.
         with torch.no_grad():
             logits: Tensor = self.form(x)

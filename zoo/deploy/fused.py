@@ -160,7 +160,7 @@ def move_activations(model: nn.Module, flow: Flow, convolutions: Collection[str]
     modules = dict(model.named_modules())
     moved: dict[str, Activation] = {}
     for name in list(flow.calls):
-        activation, before = activation_of(modules[name]), flow.sole_source(name)
+        activation, before = activation_of(modules[name]), flow.single_source(name)
         if activation is not None and before in convolutions:
             assert before is not None
             replace_module(model, name, nn.Identity())
@@ -237,7 +237,7 @@ class FoldedHybridConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.form == "averaged":
-            return self._averaged_on_gpu(x) if x.is_cuda and find_spec("triton") else self._averaged(x)
+            return self._averaged_on_gpu(x) if x.is_cuda and find_spec("triton") else self._run_averaged(x)
         total: Tensor | None = None
         last = len(self.kernels) - 1
         for index, channels in enumerate(self.channels):
@@ -256,7 +256,7 @@ class FoldedHybridConv2d(nn.Module):
         y = F.conv2d(x, kernel.weight, kernel.bias, stride, padding, dilation, groups)
         return activation(y if total is None else total.add_(y))
 
-    def _averaged(self, x: Tensor) -> Tensor:
+    def _run_averaged(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         taps, reach = self.kernel_size, self.far * (self.kernel_size // 2)
         y = x.new_empty((batch, height, width, self.out_channels)).permute(0, 3, 1, 2)

@@ -47,7 +47,7 @@ def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Itera
     """
     whole = quantise(graph, patches)
     yield "", whole
-    order = _by_loss(whole, graph, patches[:RANKING_PATCHES])
+    order = _rank_by_loss(whole, graph, patches[:RANKING_PATCHES])
     for share in FLOAT_SHARES:
         count = math.ceil(share * len(order))
         kept = f"the {count} of {len(order)} convolutions with the largest loss stay in float32"
@@ -146,7 +146,7 @@ def _convolutions(graph: onnx.ModelProto) -> list[str]:
     return [node.name for node in graph.graph.node if node.op_type in QUANTISED]
 
 
-def _by_loss(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
+def _rank_by_loss(quantised: onnx.ModelProto, graph: onnx.ModelProto, patches: Sequence[Tensor]) -> list[str]:
     """Return the convolutions sorted by the change of the probability when only that one is quantised."""
     images = torch.stack(list(patches)).numpy()
     names = _convolutions(graph)

@@ -204,7 +204,7 @@ def format_p(p: float) -> str:
     return "< 0.001" if text == "0.000" else text
 
 
-def letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dict[str, str]:
+def group_letters(names: Sequence[str], differ: Mapping[tuple[str, str], bool]) -> dict[str, str]:
     """Assign letters to names so that two names share a letter exactly when they do not differ (Piepho 2004).
 
     Args:

@@ -257,9 +257,9 @@ class BoundaryCounts(ImageCounts):
         real = _boundary((truth != 0) & ~unknown, unknown)
         return cls(
             predicted=called.sum(axis=(1, 2)),
-            predicted_near=_near(called, real),
+            predicted_near=_count_near(called, real),
             truth=real.sum(axis=(1, 2)),
-            truth_near=_near(real, called),
+            truth_near=_count_near(real, called),
         )
 
     def f1(self) -> FloatArray:
@@ -300,7 +300,7 @@ def _boundary(mask: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> NDArray[np
     return mask & ~inside
 
 
-def _near(boundary: NDArray[np.bool_], other: NDArray[np.bool_]) -> IntArray:
+def _count_near(boundary: NDArray[np.bool_], other: NDArray[np.bool_]) -> IntArray:
     from scipy import ndimage
 
     if not other.any():

@@ -238,11 +238,13 @@ class LogitHistogram(TruthHistogram):
         Returns:
             A probability, 0..1.
         """
-        return 1.0 if (place := _covering(self.negative, share)) is None else _edge(place + 1)
+        return 1.0 if (place := _covering_bin(self.negative, share)) is None else _bin_edge(place + 1)
 
     def lower_edge(self, share: float) -> float:
         """Return the largest bin edge above which at least a given share of the landslide pixels lies (conformal)."""
-        return 0.0 if (place := _covering(self.positive[::-1], share)) is None else _edge(LOGIT_BINS - 1 - place)
+        return (
+            0.0 if (place := _covering_bin(self.positive[::-1], share)) is None else _bin_edge(LOGIT_BINS - 1 - place)
+        )
 
     def shares_beyond(self, landslide_from: float, background_below: float) -> tuple[float, float]:
         """Return the share of landslide pixels at or above one edge and of background pixels below another edge.
@@ -254,7 +256,7 @@ class LogitHistogram(TruthHistogram):
         Returns:
             Two shares, 0..1; NaN for a class without pixels.
         """
-        edges = np.array([_edge(place) for place in range(LOGIT_BINS + 1)])
+        edges = np.array([_bin_edge(place) for place in range(LOGIT_BINS + 1)])
         above, below = edges[:-1] >= landslide_from - 1e-9, edges[1:] <= background_below + 1e-9
         with np.errstate(invalid="ignore"):
             return (
@@ -263,13 +265,13 @@ class LogitHistogram(TruthHistogram):
             )
 
 
-def _covering(counts: IntArray, share: float) -> int | None:
+def _covering_bin(counts: IntArray, share: float) -> int | None:
     """Return the first bin at which enough pixels are covered; None if all pixels are not enough."""
     needed = math.ceil((int(counts.sum()) + 1) * share)
     return None if needed > counts.sum() else int(np.searchsorted(np.cumsum(counts), needed))
 
 
-def _edge(place: int) -> float:
+def _bin_edge(place: int) -> float:
     """Return the probability at the lower edge of a logit bin; the outer bins are open."""
     if place in (0, LOGIT_BINS):
         return float(place > 0)

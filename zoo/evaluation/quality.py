@@ -319,10 +319,10 @@ class MeasuredSplit(MeasuredFigures):
         if self.dice is None:
             return f"{self.heading} undefined"
         reach = "" if self.dice_interval is None else " (95 % interval {:.3f} to {:.3f})".format(*self.dice_interval)
-        others = (f", {name} {value:.3f}" for name, value in self._others() if value is not None)
+        others = (f", {name} {value:.3f}" for name, value in self._precision_recall() if value is not None)
         return f"{self.heading} {self.dice:.3f}{reach}{''.join(others)}"
 
-    def _others(self) -> Sequence[tuple[str, float | None]]:
+    def _precision_recall(self) -> Sequence[tuple[str, float | None]]:
         return ("precision", self.precision), ("recall", self.recall)
 
     def __str__(self) -> str:
@@ -373,10 +373,10 @@ def _measured(shared: MeasuredSplit, counts: Counts, groups: Sequence[str]) -> M
     pixels = int(sum(int(cell[0]) for cell in cells))
     return replace(
         shared,
-        dice=_known(metrics.dice(*cells)[0]),
-        precision=_known(metrics.precision(*cells)[0]),
-        recall=_known(metrics.recall(*cells)[0]),
-        iou=_known(metrics.iou(*cells)[0]),
+        dice=_none_if_not_finite(metrics.dice(*cells)[0]),
+        precision=_none_if_not_finite(metrics.precision(*cells)[0]),
+        recall=_none_if_not_finite(metrics.recall(*cells)[0]),
+        iou=_none_if_not_finite(metrics.iou(*cells)[0]),
         dice_interval=None if math.isnan(low) else (low, high),
         interval_unit="" if math.isnan(low) else resampling.unit,
         patches=len(counts),
@@ -412,7 +412,7 @@ def headline(
                 return one
     if metrics.get("dice") is None:
         return None
-    dice, precision, recall, iou = (_share(metrics.get(name)) for name in ("dice", "precision", "recall", "iou"))
+    dice, precision, recall, iou = (_valid_share(metrics.get(name)) for name in ("dice", "precision", "recall", "iou"))
     return MeasuredSplit(data=data, dice=dice, precision=precision, recall=recall, iou=iou)
 
 
@@ -473,11 +473,11 @@ def share_warnings(mapped: float, trained: float | None, *, adapted: bool = Fals
     return ()
 
 
-def _known(value: float) -> float | None:
+def _none_if_not_finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _share(value: float | None) -> float | None:
+def _valid_share(value: float | None) -> float | None:
     return value if value is not None and 0 <= value <= 1 else None
 
 

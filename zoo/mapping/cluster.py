@@ -194,7 +194,7 @@ class RayRunner:
                 workers.remove(worker)
                 with suppress(Exception):
                     ray.kill(worker.actor)
-                self._take_back(worker, todo, error)
+                self._requeue_blocks(worker, todo, error)
                 if spare > 0:
                     spare -= 1
                     workers.append(_start(make, job))
@@ -205,7 +205,7 @@ class RayRunner:
             else:
                 yield worker.running.pop(ready), result
 
-    def _take_back(self, worker: _WorkerState, todo: deque[Block], error: Exception) -> None:
+    def _requeue_blocks(self, worker: _WorkerState, todo: deque[Block], error: Exception) -> None:
         self._notify(f"a worker died ({type(error).__name__}); its {len(worker.running)} blocks run again")
         for block in worker.running.values():
             place = block.row, block.column

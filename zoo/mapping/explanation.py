@@ -626,8 +626,8 @@ def _record(found: Explanation, threshold: float) -> dict[str, Any]:
         "together": [_occluded_record(one) for one in found.together],
         "ground": {
             "square_pixels": cell,
-            "change_of_probability": _by_square(found.ground, cell),
-            "change_of_probability_around": _by_square(found.around, cell),
+            "change_of_probability": _square_values(found.ground, cell),
+            "change_of_probability_around": _square_values(found.around, cell),
         },
         "attention": [
             {
@@ -655,7 +655,7 @@ def _occluded_record(one: Occluded) -> dict[str, Any]:
     }
 
 
-def _by_square(values: NDArray[np.float32], cell: int) -> list[list[float | None]]:
+def _square_values(values: NDArray[np.float32], cell: int) -> list[list[float | None]]:
     rows, columns = (-(-side // cell) for side in values.shape)
     grid: list[list[float | None]] = []
     for row in range(rows):

@@ -435,10 +435,10 @@ class ForwardMaker:
         """
         predictor = self.predictor.to(device).eval()
         if self.form.example is not None:
-            predictor = self._same_form(predictor, torch.from_numpy(self.form.example)[None].to(device))
+            predictor = self._require_form(predictor, torch.from_numpy(self.form.example)[None].to(device))
         return TileForward(predictor, device, tta=self.tta)
 
-    def _same_form(self, predictor: Predictor, example: torch.Tensor) -> Predictor:
+    def _require_form(self, predictor: Predictor, example: torch.Tensor) -> Predictor:
         form = self.form
         with single_threaded_passes():
             found = _optimized(predictor, example, form.precision, form.threshold, form.choices)

@@ -97,9 +97,11 @@ class Journal(Closable):
                 arrays = {name: stored.get_tensor(name) for name in shapes}
         except _UNREADABLE:
             return False
-        return about == self._about(block, arrays) and all(arrays[name].shape == shapes[name] for name in shapes)
+        return about == self._block_attributes(block, arrays) and all(
+            arrays[name].shape == shapes[name] for name in shapes
+        )
 
-    def _about(self, block: Block, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    def _block_attributes(self, block: Block, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
         digest = hashlib.sha256()
         for name in FIELDS:
             digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
@@ -114,7 +116,7 @@ class Journal(Closable):
         """
         arrays = {name: np.ascontiguousarray(getattr(result, name)) for name in FIELDS}
         with atomic_path(self._path(block)) as temporary:
-            temporary.write_bytes(save(arrays, metadata=self._about(block, arrays)))
+            temporary.write_bytes(save(arrays, metadata=self._block_attributes(block, arrays)))
 
     def load(self, block: Block, field: str) -> NDArray[Any]:
         """Return a field of the :class:`BlockResult` of a finished block.

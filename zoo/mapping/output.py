@@ -257,7 +257,9 @@ def write_map(
         shared = {**tags, "THRESHOLD": probability_text(report.threshold)}
         label = _labelled(tags)
         scale = 1 / UINT8_STEPS if dtype == "uint8" else None
-        writer.finish(shared, _about(PROBABILITY, label), probability_colours() if scale else None, scale=scale)
+        writer.finish(
+            shared, _band_attributes(PROBABILITY, label), probability_colours() if scale else None, scale=scale
+        )
         for one in others:
             one.finish(report, shared, label)
         journal.begin_publishing()
@@ -283,10 +285,10 @@ class _ClassLayer:
 
     def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
         names = {f"CLASS_{number}": name for number, name in enumerate(self.classes.names, 1)}
-        report.class_pixels = _by_name(self.classes.names, self._counts)
+        report.class_pixels = _counts_by_name(self.classes.names, self._counts)
         self.writer.finish(
             {**tags, "CLASS_BREAKS": ",".join(map(probability_text, self.classes.breaks))},
-            _about(LANDSLIDE_CLASS, label, **names),
+            _band_attributes(LANDSLIDE_CLASS, label, **names),
             self.classes.colours(),
         )
 
@@ -310,7 +312,7 @@ class _SpreadLayer:
     def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
         everywhere, landslides = self._sums
         report.spread = everywhere / report.mapped, landslides / report.above if report.above else math.nan
-        self.writer.finish(tags, _about(SPREAD, label), scale=self._scale)
+        self.writer.finish(tags, _band_attributes(SPREAD, label), scale=self._scale)
 
 
 @dataclass
@@ -330,10 +332,10 @@ class _SetLayer:
         self.writer.write(found, window)
 
     def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
-        report.set_pixels = _by_name(SET_NAMES, self._counts)
+        report.set_pixels = _counts_by_name(SET_NAMES, self._counts)
         about = {f"CLASS_{number}": name for number, name in enumerate(SET_NAMES, 1)}
         about |= {name.upper(): f"{value:.9g}" for name, value in asdict(self.sets).items()}
-        self.writer.finish(tags, _about(SETS, label, **about), SET_COLOURS)
+        self.writer.finish(tags, _band_attributes(SETS, label, **about), SET_COLOURS)
 
 
 @dataclass
@@ -357,15 +359,15 @@ class _DistanceLayer:
         report.unlike_pixels = self._farther
         usual = {} if self.distances.usual is None else asdict(self.distances.usual)
         further = {name.upper(): f"{value:.6g}" for name, value in {**usual, "side": self.distances.side}.items()}
-        self.writer.finish(tags, _about(DISTANCE, label, **further))
+        self.writer.finish(tags, _band_attributes(DISTANCE, label, **further))
 
 
-def _about(band: Band, label: str, **further: str) -> dict[str, dict[str, str]]:
+def _band_attributes(band: Band, label: str, **further: str) -> dict[str, dict[str, str]]:
     """Return the tags of a band whose description ends with the label of the bundle."""
     return {band.name: {"LONG_NAME": f"{band.description}{label}", **further}}
 
 
-def _by_name(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, int]:
+def _counts_by_name(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, int]:
     return dict(zip(names, counts[1:].tolist(), strict=True))
 
 

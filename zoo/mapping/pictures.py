@@ -233,7 +233,7 @@ def draw_probability(
         legend.append(legend_patch(NODATA_COLOUR, "no data"))
     below = np.concatenate([ground.picture, np.isfinite(peaks.values)[..., None]], axis=2)
     figure, ax = framed_map(
-        [(below, covered), (tinted(peaks.values, threshold), covered)],
+        [(below, covered), (tint_probabilities(peaks.values, threshold), covered)],
         title=title,
         crs=scene.mosaic.crs,
         legend=legend,
@@ -289,10 +289,10 @@ def typical_colour(values: NDArray[np.float32], threshold: float, *, above: bool
         inside = values >= threshold if above else (values >= TRANSPARENT_BELOW * threshold) & (values < threshold)
     middle = (threshold + 1) / 2 if above else threshold * (1 + TRANSPARENT_BELOW) / 2
     typical = float(np.median(values[inside])) if inside.any() else middle
-    return tuple(tinted(np.array([[typical]], dtype=np.float32), threshold)[0, 0].tolist())
+    return tuple(tint_probabilities(np.array([[typical]], dtype=np.float32), threshold)[0, 0].tolist())
 
 
-def tinted(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+def tint_probabilities(values: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
     """Return RGBA (H, W, 4) of probabilities: opaque at and above the threshold, fainter below it."""
     known = np.nan_to_num(values)
     lowest = TRANSPARENT_BELOW * threshold

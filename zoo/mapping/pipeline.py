@@ -44,7 +44,7 @@ from zoo.mapping.output import MapReport, ProbabilityMap, check_ensemble, map_po
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, Plan, Reach
-from zoo.rasters.cog import check_geotiff_name, check_room
+from zoo.rasters.cog import check_disk_space, check_geotiff_name
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
@@ -156,7 +156,7 @@ class MapRequest:
         Raises:
             ConfigError: if a name does not end in .tif, or two outputs have the same name.
         """
-        names = [self.out, *([] if self.classes is None else [self.classes_out or _beside(self.out, "classes")])]
+        names = [self.out, *([] if self.classes is None else [self.classes_out or _default_name(self.out, "classes")])]
         names += [name for name in (self.spread_out, self.sets_out, self.unlike_out) if name is not None]
         places = [Path(file_label(name)) if is_remote(name) else Path(name) for name in names]
         for place in places:
@@ -177,7 +177,7 @@ class MapRequest:
                 where="--adapt",
                 hint="Adapt each bundle first: zoo adapt",
             )
-        spread_out = self.spread_out or (_beside(self.out, "spread") if members > 1 else None)
+        spread_out = self.spread_out or (_default_name(self.out, "spread") if members > 1 else None)
         if spread_out is not None and members == 1 and not self.options.tta:
             raise ConfigError(
                 "a spread needs several predictions", where="--spread", hint="Add --ensemble BUNDLE, or --tta"
@@ -187,7 +187,7 @@ class MapRequest:
         return replace(self, spread_out=spread_out)
 
 
-def _beside(out: str, what: str) -> str:
+def _default_name(out: str, what: str) -> str:
     """Return the default name of another raster of a map: ``prob-classes.tif`` for ``prob.tif``."""
     stem, dot, suffix = out.rpartition(".")
     return f"{stem}-{what}.{suffix}" if dot else f"{out}-{what}"
@@ -255,7 +255,7 @@ def map_bundle(
         if request.calibrated:
             tags["TEMPERATURE"] = ", ".join(f"{one:.6g}" for one in temperatures)
         fast, forms = _chosen_forms(predictors, scene, request, device, threshold, progress, notify)
-        runner = _away(request, predictors[0], forms[0], scene, mask, clouds, notify)
+        runner = _cluster_runner(request, predictors[0], forms[0], scene, mask, clouds, notify)
         # Ray prints messages about its machines, but standard output is for results.
         with redirect_stdout(sys.stderr):
             report = map_scene(
@@ -267,7 +267,9 @@ def map_bundle(
                 mask=mask,
                 clouds=clouds,
                 classes=classes,
-                classes_out=None if classes is None else places[request.classes_out or _beside(request.out, "classes")],
+                classes_out=None
+                if classes is None
+                else places[request.classes_out or _default_name(request.out, "classes")],
                 spread_out=None if request.spread_out is None else places[request.spread_out],
                 sets=None if sets is None else (places[request.sets_out or ""], sets),
                 unlike=None if unlike is None else (places[request.unlike_out or ""], unlike),
@@ -361,7 +363,7 @@ def _scene_warnings(scene: Scene, clouds: Clouds) -> list[str]:
     return [text for text in (clouds.warning(), *constant) if text]
 
 
-def _away(
+def _cluster_runner(
     request: MapRequest,
     predictor: Predictor,
     form: InferenceForm,
@@ -598,7 +600,7 @@ def map_scene(
         spread = spread_out is not None
         labels = sum(one is not None for one in (classes_out, sets_out))
         room = np.dtype(options.dtype).itemsize * (1 + spread) + labels + 4 * (unlike is not None)
-        _check_room(journal, out, scene.shape, room)
+        _check_disk_space(journal, out, scene.shape, room)
         todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
         runner = runner or local_runner([predictor, *others], scene, plan, options, mask, clouds, spread=spread)
         _compute(runner, todo, journal, len(done), progress)
@@ -769,11 +771,11 @@ def _scene_tags(scene: Scene) -> dict[str, str]:
     return {**tags, "BANDS": ", ".join(f"{band.name} [{band.unit}]" for band in scene.bands)}
 
 
-def _check_room(journal: Journal, out: Path, shape: tuple[int, int], pixel: int) -> None:
+def _check_disk_space(journal: Journal, out: Path, shape: tuple[int, int], pixel: int) -> None:
     """Check that the disk has room for files with ``pixel`` bytes per pixel."""
     needed = DISK_FACTOR * shape[0] * shape[1] * pixel
     present = sum(path.stat().st_size for path in journal.folder.glob(BLOCKS))
-    check_room(out, needed - present, out.parent)
+    check_disk_space(out, needed - present, out.parent)
 
 
 def adapt_to_scene(
@@ -843,8 +845,8 @@ def _windows(
     rows, columns = min(SIDE, height), min(SIDE, width)
     for row in range(down):
         for column in range(across):
-            top = _place(generator, row, down, height - rows)
-            left = _place(generator, column, across, width - columns)
+            top = _random_start(generator, row, down, height - rows)
+            left = _random_start(generator, column, across, width - columns)
             place = Reach(top, top + rows), Reach(left, left + columns)
             image: NDArray[np.float32] = scene.read(*place)
             plausible.clean(image)
@@ -853,6 +855,6 @@ def _windows(
             yield torch.from_numpy(image)[None]
 
 
-def _place(generator: np.random.Generator, cell: int, cells: int, room: int) -> int:
+def _random_start(generator: np.random.Generator, cell: int, cells: int, room: int) -> int:
     first, last = cell * room // cells, (cell + 1) * room // cells
     return int(generator.integers(first, last + 1))

@@ -107,7 +107,7 @@ class Scene(Closable):
         if all(band.unit == DISPLAY for band in self.bands):
             return true_colour(Path(path))
         raise ConfigError(
-            f"is a Sentinel-2 product, but the bundle takes {_listed(self.bands)}",
+            f"is a Sentinel-2 product, but the bundle takes {_join_bands(self.bands)}",
             where=path,
             hint=f"Make these bands first: zoo stack {path} --dem DEM --out stack.tif; then map stack.tif",
         )
@@ -335,7 +335,7 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
             named += [band.name for band in found[len(named) :]]
             hint = f"Its bands have no names. If you know them, name them in order: --bands {','.join(named)}"
         else:
-            hint = f"The bundle takes {_listed(wanted)}; the scene has {_listed(found)}"
+            hint = f"The bundle takes {_join_bands(wanted)}; the scene has {_join_bands(found)}"
             if len(missing) == 1:
                 near = suggestion(missing[0], places)
                 hint = f"{near} {hint}" if near.startswith("Did you mean") else hint
@@ -359,5 +359,5 @@ def match_bands(wanted: Sequence[Band], found: Sequence[Band], where: object) ->
     return [places[band.name] for band in wanted]
 
 
-def _listed(bands: Sequence[Band]) -> str:
+def _join_bands(bands: Sequence[Band]) -> str:
     return ", ".join(f"{band.name} [{band.unit}]" for band in bands)

@@ -92,7 +92,7 @@ class DndviThreshold(SegmentationModel):
             return
         counts = torch.zeros(BINS, dtype=torch.float64)
         for image in images:
-            counts += torch.histc(self._fall(image[None]).float(), BINS, *_RANGE).double()
+            counts += torch.histc(self._ndvi_decrease(image[None]).float(), BINS, *_RANGE).double()
         if int((counts > 0).sum()) < 2:
             raise ModelError(
                 f"the training images have no two different values of dNDVI on slopes of at least {self.min_slope:g} "
@@ -102,7 +102,7 @@ class DndviThreshold(SegmentationModel):
             )
         self.threshold.fill_(otsu(counts, _RANGE))
 
-    def _fall(self, images: Tensor) -> Tensor:
+    def _ndvi_decrease(self, images: Tensor) -> Tensor:
         """Return the decrease of NDVI at valid pixels on steep ground, flattened."""
         fall = -images[:, self._change]
         known = ~fall.isnan()

@@ -85,7 +85,7 @@ def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = Non
             slopes from following the eight grid directions (Fairfield & Leymarie 1991 [S]).
     """
     receiver, distance = _steepest(elevation, cell, outlets, bias)
-    pits = _spill(elevation, cell, outlets, receiver, distance)
+    pits = _connect_basins(elevation, cell, outlets, receiver, distance)
     depth = _steps_to_outlet(receiver)
     order = np.argsort(depth.astype(np.uint16 if depth.max() < 65536 else np.int64), kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(depth))])
@@ -155,7 +155,7 @@ def _steepest(elevation: Field, cell: float, outlets: Mask, bias: Field | None) 
     return np.arange(h * w) + offset[chosen], length[chosen]
 
 
-def _spill(elevation: Field, cell: float, outlets: Mask, receiver: Index, distance: Field) -> int:
+def _connect_basins(elevation: Field, cell: float, outlets: Mask, receiver: Index, distance: Field) -> int:
     """Redirect every closed basin over its lowest pass, in place, and return the number of basins."""
     z = elevation.ravel()
     here = np.arange(z.size)

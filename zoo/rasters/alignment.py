@@ -90,7 +90,7 @@ class AlignedBand(Closable):
             source = self._exits.enter_context(opened(f"vrt://{layer.path}?bands={self._index}"))
             self._index = 1
         # GDAL must know every missing code, or it would interpolate even a single such pixel with its neighbours.
-        self.codes = reader.find_codes(self._position, self._part_below())
+        self.codes = reader.find_codes(self._position, self._covered_window())
         numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
         if len(numbers) > 1:
             raise DataError(
@@ -121,7 +121,7 @@ class AlignedBand(Closable):
                 )
             )
 
-    def _part_below(self) -> Window:
+    def _covered_window(self) -> Window:
         """Return the window of the layer under the grid, with a margin; the whole layer if it is unknown."""
         rows, columns = self.layer.shape
         whole = Window(0, 0, columns, rows)
@@ -203,13 +203,13 @@ class AlignedBand(Closable):
         # Distances are measured along rows and columns, so a diagonal neighbour is one step away.
         square = np.ones((3, 3), bool)
         outside = ndimage.binary_dilation(np.isnan(values), square, iterations=self.reach)
-        return outside | ~self._within(window, 0.5)
+        return outside | ~self._inside_layer(window, 0.5)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
         """Return the mask of pixel centres of a window that are inside the layer, bool (rows, columns)."""
-        return self._within(window, MARGIN)
+        return self._inside_layer(window, MARGIN)
 
-    def _within(self, window: Window, margin: float) -> NDArray[np.bool_]:
+    def _inside_layer(self, window: Window, margin: float) -> NDArray[np.bool_]:
         """Return the mask of pixels of a window at least ``margin`` layer pixels inside the edges of the layer."""
         rows, columns = np.arange(window.height) + 0.5, np.arange(window.width) + 0.5
         place = self.grid.transform * Affine.translation(window.col_off, window.row_off)
@@ -225,12 +225,12 @@ class AlignedBand(Closable):
         xs, ys = place.a * columns + place.c, place.e * rows + place.f
         edge_x = np.concatenate([xs, xs, np.full(len(ys), xs[0]), np.full(len(ys), xs[-1])])
         edge_y = np.concatenate([np.full(len(xs), ys[0]), np.full(len(xs), ys[-1]), ys, ys])
-        if self._between(edge_x, edge_y, margin - slack).all():
+        if self._points_inside_layer(edge_x, edge_y, margin - slack).all():
             return np.ones((len(rows), len(columns)), bool)
         grid_x, grid_y = np.meshgrid(xs, ys)
-        return self._between(grid_x.ravel(), grid_y.ravel(), margin - slack).reshape(grid_x.shape)
+        return self._points_inside_layer(grid_x.ravel(), grid_y.ravel(), margin - slack).reshape(grid_x.shape)
 
-    def _between(self, x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    def _points_inside_layer(self, x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
         longitude, latitude = transform_points(grid_crs(self.grid), self.layer.crs, x, y)
         back = ~self.layer.transform
         column = back.a * np.asarray(longitude) + back.c

@@ -229,9 +229,11 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
     if not len(frame):
         raise DataError("holds no points", where=path)
     shapes = frame.geometry
-    _refuse(path, np.asarray(shapes.isna() | shapes.is_empty | (shapes.geom_type != "Point")), "is not a point")
+    _raise_row_error(
+        path, np.asarray(shapes.isna() | shapes.is_empty | (shapes.geom_type != "Point")), "is not a point"
+    )
     references = _labels(frame[column])
-    _refuse(
+    _raise_row_error(
         path,
         np.array([not one for one in references]),
         f"has no {column}",
@@ -239,12 +241,12 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
     )
     bounds = window_bounds(classes.grid.transform, classes.grid.shape)
     points, placed = project(frame, classes.grid.crs, bounds)
-    _refuse(path, ~placed, f"has coordinates that do not exist in {crs_name(classes.grid.crs)}")
+    _raise_row_error(path, ~placed, f"has coordinates that do not exist in {crs_name(classes.grid.crs)}")
     columns, rows = ~classes.grid.transform * shapely.get_coordinates(points).T
     places = np.floor(np.stack([rows, columns], axis=1)).astype(np.int64)
     map_bounds = bounds_text(bounds)
     own_bounds = bounds_text(shapely.total_bounds(points))
-    _refuse(
+    _raise_row_error(
         path,
         ((places < 0) | (places >= classes.grid.shape)).any(axis=1),
         "lies outside the map",
@@ -254,7 +256,7 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
     _, first = np.unique(places, axis=0, return_index=True)
     repeated = np.ones(len(places), bool)
     repeated[first] = False
-    _refuse(path, repeated, "lies in the same pixel as an earlier one", "Leave it out: a pixel counts once")
+    _raise_row_error(path, repeated, "lies in the same pixel as an earlier one", "Leave it out: a pixel counts once")
     mapped = tuple(_labels(frame[MAP_CLASS])) if MAP_CLASS in frame.columns else None
     return SamplePoints(path, places, tuple(references), mapped)
 
@@ -268,7 +270,7 @@ def _labels(values: geopandas.GeoSeries) -> list[str]:
     ]
 
 
-def _refuse(path: Path, wrong: NDArray[np.bool_], problem: str, hint: str | None = None) -> None:
+def _raise_row_error(path: Path, wrong: NDArray[np.bool_], problem: str, hint: str | None = None) -> None:
     if not wrong.any():
         return
     first, more = int(np.flatnonzero(wrong)[0]) + 1, int(wrong.sum()) - 1

@@ -95,7 +95,7 @@ class CogWriter(Closable):
         rows, columns = grid.shape
         pixels = math.ceil(rows / TILE) * math.ceil(columns / TILE) * TILE * TILE
         self._bytes = len(self.bands) * pixels * self._dtype.itemsize
-        check_room(self.path, DISK_FACTOR * self._bytes, folder)
+        check_disk_space(self.path, DISK_FACTOR * self._bytes, folder)
         self._work, self._finished = folder / "work.tif", folder / "finished.tif"
         self._exits.enter_context(small_cache())
         with writing(self.path):
@@ -171,7 +171,7 @@ class CogWriter(Closable):
             for index, band in enumerate(self.bands, 1):
                 self._file.set_band_description(index, band.name)
                 self._file.set_band_unit(index, band.unit)
-                self._file.update_tags(index, **{**_described(band), **band_tags.get(band.name, {})})
+                self._file.update_tags(index, **{**_description_tags(band), **band_tags.get(band.name, {})})
             if scale is not None:
                 self._file.scales = (scale,) * len(self.bands)
             if self._average:
@@ -228,7 +228,7 @@ class CogWriter(Closable):
             self._exits.close()
 
 
-def _described(band: Band) -> dict[str, str]:
+def _description_tags(band: Band) -> dict[str, str]:
     """Return the tags of the description and the valid range of a band."""
     texts = {"LONG_NAME": band.description}
     for name, bound in zip(TAG_VALID, (band.valid_min, band.valid_max), strict=True):
@@ -275,7 +275,7 @@ def writing(path: Path) -> Iterator[None]:
         raise unwritable(path, f"{reason}; {as_bytes(free_space(path.parent))} are free") from error
 
 
-def check_room(path: Path, needed: float, folder: Path) -> None:
+def check_disk_space(path: Path, needed: float, folder: Path) -> None:
     """Check that the disk has enough space for a file.
 
     Args:

@@ -151,7 +151,7 @@ def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
         return "a Sentinel-2 true-colour image: pixels with 0 in all three colours have no data"
     step = survey_step(mosaic.shape)
     black = np.all(mosaic.overview(step, colours) == 0, axis=0)
-    border = _at_the_edge(black)
+    border = _edge_regions(black)
     if not border.any():
         return ""
     share = border.mean()
@@ -163,7 +163,7 @@ def hide_borders(mosaic: Mosaic, colours: tuple[int, int, int]) -> str:
     )
 
 
-def _at_the_edge(black: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _edge_regions(black: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the connected regions that touch an edge of the image and are large enough for a border."""
     numbers, count = ndimage.label(black)
     if not count:

@@ -60,7 +60,7 @@ def require_metres_up(dem: Layer) -> None:
         DataError: if the file states another unit.
     """
     unit = elevation_unit(dem)
-    metres = _METRES.get(_plain(unit), 1.0)
+    metres = _METRES.get(_normalise_unit(unit), 1.0)
     if metres != 1:
         raise DataError(
             f"the elevation is in {unit}, but metres are needed",
@@ -74,8 +74,8 @@ def doubtful_elevation(dem: Layer) -> str:
     unit = elevation_unit(dem)
     if dem.dtype.name == "uint8" and dem.tagged == (1.0, 0.0):
         return f"{dem.label} holds 8-bit numbers, as a hillshade or another picture does; they were read as metres"
-    if _plain(unit):
-        known = _plain(unit) in _METRES
+    if _normalise_unit(unit):
+        known = _normalise_unit(unit) in _METRES
         return "" if known else f"{dem.label}: the unit {unit!r} is unknown, so the elevation was read as metres"
     if dem.crs.is_geographic or linear_metres(dem.crs) == 1:
         return ""
@@ -86,7 +86,7 @@ def doubtful_elevation(dem: Layer) -> str:
     )
 
 
-def _plain(unit: str) -> str:
+def _normalise_unit(unit: str) -> str:
     return unit.strip(" []").casefold()
 
 

@@ -137,8 +137,8 @@ def choose_grid(
     lattice = _lattice(base, target, resolution)
     if bounds is not None:
         _require_overlap(layers, target, bounds, "the bounds")
-        return _checked(_cut(lattice, target, bounds, outward=True))
-    return _checked(_cut(lattice, target, _intersection(layers, target), outward=False))
+        return _checked(_crop_lattice(lattice, target, bounds, outward=True))
+    return _checked(_crop_lattice(lattice, target, _intersection(layers, target), outward=False))
 
 
 def parse_crs(text: str) -> CRS:
@@ -203,7 +203,7 @@ def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
     if target == base.crs and resolution is None:
         return base.transform
     if resolution is None:
-        resolution = _whole_size(base, target)
+        resolution = _round_pixel_size(base, target)
     left, _, _, top = base.bounds(target)
     return Affine(
         resolution,
@@ -215,7 +215,7 @@ def _lattice(base: Layer, target: CRS, resolution: float | None) -> Affine:
     )
 
 
-def _whole_size(base: Layer, target: CRS) -> float:
+def _round_pixel_size(base: Layer, target: CRS) -> float:
     if target.is_geographic:
         return base.pixel_degrees()
     left, bottom, right, top = base.bounds(target)
@@ -228,7 +228,7 @@ def _whole_size(base: Layer, target: CRS) -> float:
 def _intersection(layers: Sequence[Layer], target: CRS) -> Bounds:
     boxes = {layer.path: (layer, layer.bounds(target)) for layer in layers}
     for (one, box), (other, other_box) in combinations(boxes.values(), 2):
-        if _empty(_meet(box, other_box)):
+        if _empty(_intersect(box, other_box)):
             raise DataError(
                 f"does not overlap {other.path}",
                 where=one.path,
@@ -237,14 +237,14 @@ def _intersection(layers: Sequence[Layer], target: CRS) -> Bounds:
             )
     found = (-math.inf, -math.inf, math.inf, math.inf)
     for _, box in boxes.values():
-        found = _meet(found, box)
+        found = _intersect(found, box)
     return found
 
 
 def _require_overlap(layers: Sequence[Layer], target: CRS, bounds: Bounds, what: str) -> None:
     for layer in layers:
         box = layer.bounds(target)
-        if _empty(_meet(box, bounds)):
+        if _empty(_intersect(box, bounds)):
             raise DataError(
                 f"does not overlap {what}",
                 where=layer.path,
@@ -252,7 +252,7 @@ def _require_overlap(layers: Sequence[Layer], target: CRS, bounds: Bounds, what:
             )
 
 
-def _cut(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoBox:
+def _crop_lattice(lattice: Affine, target: CRS, bounds: Bounds, *, outward: bool) -> GeoBox:
     """Return the pixels of a lattice that touch ``bounds`` (outward), or whose centres are inside."""
     left, bottom, right, top = bounds
     columns = ((left - lattice.c) / lattice.a, (right - lattice.c) / lattice.a)
@@ -283,7 +283,7 @@ def _checked(grid: GeoBox) -> GeoBox:
     return grid
 
 
-def _meet(a: Bounds, b: Bounds) -> Bounds:
+def _intersect(a: Bounds, b: Bounds) -> Bounds:
     return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
 
 

@@ -225,7 +225,7 @@ def metres_per_pixel(crs: CRS | None, transform: Affine, shape: tuple[int, int])
     Returns:
         The side; ``None`` without a coordinate system, in degrees, or if pixels are not square.
     """
-    if crs is None or not crs.is_projected or is_unplaced(transform):
+    if crs is None or not crs.is_projected or lacks_georeference(transform):
         return None
     x, y = transform * (shape[1] / 2, shape[0] / 2)
     scale = true_scale(crs, x, y)
@@ -273,12 +273,12 @@ class PixelAreas:
 
 def pixel_area(crs: CRS | None, transform: Affine, shape: tuple[int, int]) -> float | None:
     """Return the mean geodesic pixel area of a raster in m2; ``None`` for a raster without georeference."""
-    if crs is None or is_unplaced(transform):
+    if crs is None or lacks_georeference(transform):
         return None
     return PixelAreas(crs, transform, shape).mean()
 
 
-def is_unplaced(transform: Affine) -> bool:
+def lacks_georeference(transform: Affine) -> bool:
     """Return whether a transform is in pixels, as GDAL reports for a file without georeference."""
     a, b, c, d, e, f = transform[:6]
     return (abs(a), b, c, d, abs(e), f) == (1, 0, 0, 0, 1, 0)

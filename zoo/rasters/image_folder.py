@@ -50,7 +50,7 @@ def open_image(path: Path) -> Sources:
             else BandFile(str(file), nodata=0.0, chosen=False)
             for role, file in files.items()
         },
-        scene=_agreed({tile for file in files.values() for tile in _TILE.findall(file.stem)}),
+        scene=_single_value({tile for file in files.values() for tile in _TILE.findall(file.stem)}),
         date=day_of_names(list(files.values())),
     )
 
@@ -73,7 +73,7 @@ def files_by_word(files: list[Path], wanted: Mapping[str, set[str]], where: Path
     """
     found: dict[str, Path] = {}
     for file in files:
-        for key in [key for key, names in wanted.items() if names & words_of(file.stem)]:
+        for key in [key for key, names in wanted.items() if names & split_words(file.stem)]:
             if key in found:
                 raise DataError(
                     f"has two files for {key}: {found[key].name} and {file.name}",
@@ -84,7 +84,7 @@ def files_by_word(files: list[Path], wanted: Mapping[str, set[str]], where: Path
     return {key: found[key] for key in wanted if key in found}
 
 
-def words_of(text: str) -> set[str]:
+def split_words(text: str) -> set[str]:
     """Split a name into words in lower case, at all characters other than letters and digits."""
     return set(_WORDS.findall(text.lower()))
 
@@ -92,8 +92,8 @@ def words_of(text: str) -> set[str]:
 def day_of_names(files: list[Path]) -> str:
     """Return the first ISO date in the names of files; "" if there is none, or the files differ."""
     days = [_DAY.search(file.stem) for file in files]
-    return _agreed({parse_day("-".join(day.groups()), "file name").isoformat() for day in days if day})
+    return _single_value({parse_day("-".join(day.groups()), "file name").isoformat() for day in days if day})
 
 
-def _agreed(found: set[str]) -> str:
+def _single_value(found: set[str]) -> str:
     return found.pop() if len(found) == 1 else ""

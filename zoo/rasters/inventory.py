@@ -162,7 +162,7 @@ def read_inventory(
     known = np.ones(len(shapes), bool)
     if date_column is not None and image_date is not None:
         periods = [parse_period(value) for value in frame[date_column].to_numpy()[kept]]
-        wanted, known = _dated(periods, image_date, str(phase), date_column, path, notes)
+        wanted, known = _select_by_date(periods, image_date, str(phase), date_column, path, notes)
         shapes, known = shapes[wanted], known[wanted]
     return Inventory(path, crs, shapes, known, tuple(notes))
 
@@ -229,7 +229,7 @@ def _polygons(shape: Any) -> Any:
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
 
 
-def _dated(
+def _select_by_date(
     periods: Sequence[Period | None], image: date, phase: str, column: str, path: Path, notes: list[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return masks of the landslides that may be in the mask, and of those that certainly are."""

@@ -117,7 +117,7 @@ class UserOptics:
     force: bool = False
 
 
-def settle_optics(
+def choose_optics(
     layers: Mapping[str, Layer], samples: Samples, found_baseline: str, user: UserOptics
 ) -> tuple[dict[str, Calibration], list[str], list[str]]:
     """Choose the calibration of an image and check the reflectances that it gives.
@@ -144,7 +144,7 @@ def settle_optics(
     if "scl" in samples:
         check_classes(samples["scl"], layers["scl"].path)
         for values in reflectances.values():
-            values[clouded(samples["scl"])] = np.nan
+            values[cloud_pixels(samples["scl"])] = np.nan
     warnings = check_reflectance(reflectances, calibrations)
     if "nir" in optical:
         try:
@@ -214,7 +214,7 @@ def calibrate(
             offsets[role] = (None, "")
     unknown = [role for role, (value, _) in offsets.items() if value is None]
     if unknown:
-        guess, why = _guess(layers, samples, {role: scales[role][0] for role in unknown})
+        guess, why = _estimate_offset(layers, samples, {role: scales[role][0] for role in unknown})
         notes.append(why)
         for role in unknown:
             offsets[role] = (guess / (QUANTIFICATION * scales[role][0]), "offset estimated from dark pixels")
@@ -299,7 +299,7 @@ def check_classes(numbers: NDArray[np.float32], where: str) -> None:
         )
 
 
-def clouded(classes: NDArray[np.float32]) -> NDArray[np.bool_]:
+def cloud_pixels(classes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return a mask of the pixels that the scene classification marks as hidden; NaN counts as no data."""
     return np.isin(classes, CLOUDY) | np.isnan(classes)
 
@@ -335,7 +335,7 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
     )
 
 
-def _guess(layers: Mapping[str, Layer], samples: Samples, scales: Mapping[str, float]) -> tuple[float, str]:
+def _estimate_offset(layers: Mapping[str, Layer], samples: Samples, scales: Mapping[str, float]) -> tuple[float, str]:
     """Estimate the offset from dark pixels; return it in digital numbers of 1e-4, with a sentence that explains it."""
     numbers = {}
     for role, scale in scales.items():

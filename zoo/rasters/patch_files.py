@@ -112,12 +112,12 @@ def _describe(
     name = scene or stack.tags.get(TAG_SCENE, "").strip() or stack.path.stem
     notes = []
     written = stack.tags.get(TAG_DATE, "").strip()
-    day = _settled(
+    day = _resolve_tag(
         stack, TAG_DATE, parse_day(written, f"{stack.path}, tag {TAG_DATE}").isoformat() if written else "", date
     )
     if not day:
         notes.append("the date of the image is unknown: give it with --date")
-    side = _settled(stack, TAG_PHASE, stack.tags.get(TAG_PHASE, "").strip(), phase)
+    side = _resolve_tag(stack, TAG_PHASE, stack.tags.get(TAG_PHASE, "").strip(), phase)
     if side not in PHASES:
         raise ConfigError(
             "the phase of the image is unknown" if not side else f"the phase of the image is {side!r}",
@@ -158,7 +158,7 @@ def select_bands(bands: Sequence[Band], names: Sequence[str] | None, where: obje
     return tuple(known.index(name) for name in names)
 
 
-def _settled(stack: Stack, tag: str, written: str, given: str | None) -> str:
+def _resolve_tag(stack: Stack, tag: str, written: str, given: str | None) -> str:
     if given is not None and written and written != given:
         raise ConfigError(
             f"its tag {tag} is {written}, but the option is {given}",
@@ -242,7 +242,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary = folder / path.name
             temporary.mkdir()
             yield temporary
-            _put(temporary, path, replaced)
+            _swap_folders(temporary, path, replaced)
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -281,7 +281,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _put(temporary: Path, path: Path, replaced: Path) -> None:
+def _swap_folders(temporary: Path, path: Path, replaced: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
@@ -357,7 +357,7 @@ class PatchFiles:
         transform = Affine(ours.a, 0.0, x, 0.0, ours.e, y)
         about = {TAG_SCENE: scene.name, TAG_DATE: scene.date, TAG_PHASE: scene.phase}
         place = {"PATCH_ROW": str(patch.row), "PATCH_COL": str(patch.column)}
-        tags = {**self._kept(self.stack.tags), **{key: text for key, text in about.items() if text}, **place}
+        tags = {**self._inherited_tags(self.stack.tags), **{key: text for key, text in about.items() if text}, **place}
         try:
             with _create(self.folder / "images" / name, patch.image, self.stack.crs, transform, np.nan) as image:
                 image.write(patch.image)
@@ -365,7 +365,7 @@ class PatchFiles:
                 image.units = ["" if band.unit == "unknown" else band.unit for band in scene.bands]
                 for index, (band, position) in enumerate(zip(scene.bands, scene.positions, strict=True), 1):
                     image.set_band_description(index, band.name)
-                    image.update_tags(index, **self._kept(self.stack.band_tags(position)))
+                    image.update_tags(index, **self._inherited_tags(self.stack.band_tags(position)))
             with _create(self.folder / "masks" / name, patch.mask[None], self.stack.crs, transform, IGNORE) as mask:
                 mask.write(patch.mask, 1)
                 mask.set_band_description(1, "landslide")
@@ -388,7 +388,7 @@ class PatchFiles:
         )
 
     @staticmethod
-    def _kept(tags: Any) -> dict[str, str]:
+    def _inherited_tags(tags: Any) -> dict[str, str]:
         """Return the tags of the stack that also apply to a patch."""
         return {key: text for key, text in tags.items() if not key.startswith(("STATISTICS_", "AREA_OR_POINT", "OVR_"))}
 

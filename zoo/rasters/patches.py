@@ -233,7 +233,7 @@ def cut_patches(
             table.writerow(COLUMNS)
             for scene, shapes in zip(scenes, landslides, strict=True):
                 with Stack(scene.path) as stack:
-                    cut = _Cut(scene, stack, shapes, options, temporary, progress)
+                    cut = _SceneCutter(scene, stack, shapes, options, temporary, progress)
                     for row in cut.run():
                         table.writerow(row)
                 reports.append(cut.report())
@@ -289,7 +289,7 @@ def _landslides_of(scene: PatchScene, inventory: Path, options: PatchOptions) ->
     )
 
 
-class _Cut:
+class _SceneCutter:
     """Cuts one scene."""
 
     def __init__(
@@ -320,7 +320,7 @@ class _Cut:
         negatives = []
         seen = False
         for done, place in enumerate(self.grid, start=1):
-            patch = self._cut(*place)
+            patch = self._read_patch(*place)
             seen = seen or patch.valid_share > 0
             if patch.valid_share < self.options.min_valid or patch.valid_share == 0:
                 self.too_empty.append(place)
@@ -341,7 +341,7 @@ class _Cut:
         wanted = min(len(negatives), round(self.options.negatives * len(self.kept)))
         rng = np.random.default_rng(self.options.seed)
         for index in sorted(rng.choice(len(negatives), wanted, replace=False)) if wanted else ():
-            yield self._write(self._cut(*negatives[index]))
+            yield self._write(self._read_patch(*negatives[index]))
         self._unselected += len(negatives) - wanted
 
     def report(self) -> SceneSummary:
@@ -380,7 +380,7 @@ class _Cut:
             notes=tuple(notes),
         )
 
-    def _cut(self, row: int, column: int) -> Patch:
+    def _read_patch(self, row: int, column: int) -> Patch:
         size = self.options.size
         window = self.grid.window(row, column)
         pixels = self.stack.read(window, self.scene.positions)

@@ -133,7 +133,7 @@ def write_polygons(
     """
     report = PolygonReport(by_class={name: 0 for _, name in options.classes})
     ground = Ground(crs)
-    sweep = RegionSweep(shape[1], _fewest_pixels(options.min_area, crs, transform, shape))
+    sweep = RegionSweep(shape[1], _min_pixels(options.min_area, crs, transform, shape))
     threshold = np.float32(options.threshold)
     blocks = windows(shape, options.block)
     tags = {"THRESHOLD": f"{options.threshold:.6g}", "LEAST_AREA_M2": f"{options.min_area:g}", **(metadata or {})}
@@ -161,7 +161,7 @@ def write_polygons(
     return report
 
 
-def _fewest_pixels(min_area: float, crs: CRS, transform: Affine, shape: tuple[int, int]) -> int:
+def _min_pixels(min_area: float, crs: CRS, transform: Affine, shape: tuple[int, int]) -> int:
     """Return the minimum pixels of a region with the minimum area, to drop smaller ones early."""
     areas = PixelAreas(crs, transform, shape)
     corners = [areas.mean(window) for window in windows(shape, max(1, -(-max(shape) // 8)))]

@@ -201,7 +201,7 @@ def rain_maps(files: Sequence[Path], rules: EventRules, reading: RainReading) ->
         DataError: if only some files are such rasters, or two have the same time.
         ConfigError: if their event rules differ, or options for reading rain are given.
     """
-    described = {path: _described(path) for path in files}
+    described = {path: _read_rain_tags(path) for path in files}
     if not any(described.values()):
         return {}
     found: dict[np.datetime64, Path] = {}
@@ -226,7 +226,7 @@ def rain_maps(files: Sequence[Path], rules: EventRules, reading: RainReading) ->
     return dict(sorted(found.items()))
 
 
-def _described(path: Path) -> str:
+def _read_rain_tags(path: Path) -> str:
     """Return the time and rules that a raster of ``zoo rain`` states; empty for another file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return ""
@@ -251,7 +251,7 @@ def rain_of_pixels(
         DataError: if a band is missing or in another unit.
     """
     with Stack(path) as stack:
-        bands = [_place_of(stack, band) for band in (INTENSITY, DURATION)]
+        bands = [_band_index(stack, band) for band in (INTENSITY, DURATION)]
         x, y = transform_points(CRS.from_epsg(4326), stack.crs, places[:, 0], places[:, 1])
         x, y = np.array(x), np.array(y)
         if stack.crs.is_geographic:
@@ -265,7 +265,7 @@ def rain_of_pixels(
     return inside, found
 
 
-def _place_of(stack: Stack, band: Band) -> int:
+def _band_index(stack: Stack, band: Band) -> int:
     """Return the index of a rain band.
 
     Raises:

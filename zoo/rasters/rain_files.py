@@ -279,7 +279,7 @@ def _load(array: Any, path: Path) -> Any:
         array.load()
     except Exception as error:
         # Damaged files raise almost any error: OSError, KeyError, RuntimeError of HDF5, errors of eccodes.
-        raise _damaged(path, error) from error
+        raise _damage_error(path, error) from error
     if array.dtype.kind not in "iuf":
         raise DataError(f"{array.name} holds no numbers", where=path)
     return array
@@ -291,7 +291,7 @@ def _open_dataset(path: Path, reading: RainReading) -> Any:
         import xarray
         from xarray.backends import H5netcdfBackendEntrypoint, ScipyBackendEntrypoint
     except ImportError as error:
-        raise _not_installed(error) from error
+        raise _missing_package(error) from error
     if SUFFIXES[path.suffix.lower()] == "grib":
         try:
             from cfgrib.xarray_plugin import CfGribBackend
@@ -301,7 +301,7 @@ def _open_dataset(path: Path, reading: RainReading) -> Any:
         try:
             return xarray.open_dataset(path, engine=CfGribBackend, decode_times=False, backend_kwargs=chosen)
         except Exception as error:
-            raise _damaged(path, error) from error
+            raise _damage_error(path, error) from error
     try:
         with path.open("rb") as file:
             classic = file.read(3) == b"CDF"
@@ -311,18 +311,18 @@ def _open_dataset(path: Path, reading: RainReading) -> Any:
             group = "Grid" if "Grid" in content else None
         return xarray.open_dataset(path, engine=H5netcdfBackendEntrypoint, decode_times=False, group=group)
     except ImportError as error:
-        raise _not_installed(error) from error
+        raise _missing_package(error) from error
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damage_error(path, error) from error
 
 
-def _not_installed(error: ImportError) -> ConfigError:
+def _missing_package(error: ImportError) -> ConfigError:
     return ConfigError(
         f"reading rain needs {error.name}, which is not installed", hint="pip install 'landslide-zoo[rain]'"
     )
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damage_error(path: Path, error: Exception) -> DataError:
     hint = f"({first_line(error)})"
     return DataError("cannot be read: it is truncated or its format does not match its name", where=path, hint=hint)
 
@@ -387,7 +387,7 @@ def _decode(axis: Any, units: str, calendar: str, path: Path) -> Times:
     try:
         import cftime
     except ImportError as error:
-        raise _not_installed(error) from error
+        raise _missing_package(error) from error
     numbers = _load(axis, path).to_numpy().ravel()
     times = np.full(len(numbers), "NaT", dtype="datetime64[s]")
     known = np.isfinite(numbers)
@@ -410,7 +410,7 @@ def _without_codes(values: Values) -> Values:
 
 
 def _read_geotiff(path: Path, region: Bounds, reading: RainReading) -> RainPiece:
-    start, end = _span_in_name(path)
+    start, end = _period_in_name(path)
     with RasterReader(path) as reader:
         if reader.crs is None or not reader.crs.is_geographic:
             raise DataError("is not on a longitude-latitude grid", where=path)
@@ -427,7 +427,7 @@ def _read_geotiff(path: Path, region: Bounds, reading: RainReading) -> RainPiece
     return RainPiece(path, values[None], ends[:, 0], ends, None, unit, chosen[2], chosen[3], False)
 
 
-def _span_in_name(path: Path) -> tuple[datetime, datetime]:
+def _period_in_name(path: Path) -> tuple[datetime, datetime]:
     """Return the start and end time in the name of a GeoTIFF.
 
     Raises:

@@ -43,7 +43,7 @@ from rasterio.windows import Window
 
 from zoo.errors import ConfigError, DataError, ZooError, first_line
 from zoo.files import VRT_DEPTH, Closable
-from zoo.rasters.ground import crs_name, is_unplaced, metres_per_pixel
+from zoo.rasters.ground import crs_name, lacks_georeference, metres_per_pixel
 from zoo.rasters.palettes import Palette, is_grey_ramp
 
 CACHE_BYTES = 128 * 2**20
@@ -195,7 +195,7 @@ class RasterReader(Closable):
         self.crs: CRS | None = source.crs
         self.tags: Mapping[str, str] = source.tags()
         self.transform, self._flipped = _north_up(source.transform, self.shape, self.path)
-        self.placed = self.crs is not None and not is_unplaced(source.transform)
+        self.placed = self.crs is not None and not lacks_georeference(source.transform)
         self.pixel_size = metres_per_pixel(self.crs, self.transform, self.shape) if self.placed else None
         self.codes: dict[str, set[float]] = {}
         # zoo stack writes NaN for missing values, so every number in its files is a measurement.
@@ -324,7 +324,7 @@ class RasterReader(Closable):
             DataError: if the file is truncated there.
         """
         wanted = self.bands if bands is None else tuple(self.bands[band] for band in bands)
-        part = self._own_window(window)
+        part = self._file_window(window)
         with readable(self.path):
             stored = self._stored(wanted, part, shape)
             with np.errstate(over="ignore"):
@@ -332,15 +332,15 @@ class RasterReader(Closable):
             for band, numbers, values in zip(wanted, stored, image, strict=True):
                 # float32 rounds large integers to the nodata value.
                 large = band.dtype.kind in "ui" and band.dtype.itemsize > 2
-                hidden = self._hidden(band, numbers if large else values)
+                hidden = self._missing_mask(band, numbers if large else values)
                 if hidden is not None:
                     values[hidden] = np.nan
                 if band.own_mask:
                     values[self.source.read_masks(band.index, window=part, out_shape=shape) == 0] = np.nan
-            masked = self._masked_out(part, shape)
+            masked = self._alpha_mask(part, shape)
         if masked is not None:
             image[:, masked] = np.nan
-        return self._turned(image)
+        return self._flip(image)
 
     @property
     def mixed(self) -> bool:
@@ -378,13 +378,13 @@ class RasterReader(Closable):
         with readable(self.path):
             stored = self._stored(self.bands)
             pairs = zip(self.bands, stored, strict=True)
-            coded = [self._hidden(band, values, tagged=False) is not None for band, values in pairs]
-            masked = self._masked_out(None)
+            coded = [self._missing_mask(band, values, tagged=False) is not None for band, values in pairs]
+            masked = self._alpha_mask(None)
         if any(coded) or self.mixed or any(band.scaled or band.own_mask for band in self.bands):
             image: NDArray[Any] = self.read()
         else:
-            image = self._turned(np.stack(stored))
-        missing = None if masked is None or not masked.any() else self._turned(masked[None])[0]
+            image = self._flip(np.stack(stored))
+        missing = None if masked is None or not masked.any() else self._flip(masked[None])[0]
         return image, missing
 
     def sample(self, index: int, side: int = 512) -> NDArray[np.float32]:
@@ -415,7 +415,7 @@ class RasterReader(Closable):
             self.numbers(Window(window.col_off, window.row_off + top, window.width, rows), [band])
         return tuple(sorted(self.codes.get(found.name or f"band_{found.index}", ())))
 
-    def _hidden(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:
+    def _missing_mask(self, band: RasterBand, values: NDArray[Any], *, tagged: bool = True) -> NDArray[np.bool_] | None:
         """Return the mask of missing numbers of a band, without alpha band and masks; ``None`` if there are none.
 
         Args:
@@ -442,7 +442,7 @@ class RasterReader(Closable):
         found.update(float(code) for code in np.unique(values[coded])[:3])
         return coded if hidden is None else hidden | coded
 
-    def _masked_out(self, part: Window | None, shape: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
+    def _alpha_mask(self, part: Window | None, shape: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
         """Return the mask of pixels that the alpha band or internal mask hides; ``None`` without either."""
         shown: NDArray[Any] | None = None
         if self.alpha:
@@ -451,7 +451,7 @@ class RasterReader(Closable):
             shown = self.source.read_masks(self.bands[0].index, window=part, out_shape=shape)
         return None if shown is None else shown == 0
 
-    def _own_window(self, window: Window | None) -> Window | None:
+    def _file_window(self, window: Window | None) -> Window | None:
         """Return a window in the file's own orientation."""
         rows, columns = self._flipped
         if window is None or not (rows or columns):
@@ -460,7 +460,7 @@ class RasterReader(Closable):
         left = self.shape[1] - window.col_off - window.width if columns else window.col_off
         return Window(left, top, window.width, window.height)
 
-    def _turned(self, image: NDArray[Any]) -> NDArray[Any]:
+    def _flip(self, image: NDArray[Any]) -> NDArray[Any]:
         rows, columns = self._flipped
         if not (rows or columns):
             return image
@@ -532,7 +532,7 @@ def read_raster(path: str | os.PathLike[str], *, classes: bool = False) -> Raste
             missing=missing,
             pixel_size=reader.pixel_size,
             crs=reader.crs,
-            transform=None if is_unplaced(reader.source.transform) else reader.transform,
+            transform=None if lacks_georeference(reader.source.transform) else reader.transform,
             codes={name: frozenset(codes) for name, codes in reader.codes.items()},
             palette=reader.palette,
             turned=reader.turned,
@@ -663,7 +663,7 @@ def _check_pages(source: Any, path: str) -> None:
 
 def _north_up(transform: Affine, shape: tuple[int, int], path: str) -> tuple[Affine, tuple[bool, bool]]:
     """Return the transform with north up and west on the left, and whether rows and columns must be flipped."""
-    if is_unplaced(transform):
+    if lacks_georeference(transform):
         return transform, (False, False)
     if transform.b or transform.d:
         raise DataError(
@@ -684,7 +684,7 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
     """
     if depth > VRT_DEPTH:
         raise DataError(f"VRTs are nested more than {VRT_DEPTH} deep", where=path)
-    content = _head(path, _XML_LIMIT + 1)
+    content = _first_bytes(path, _XML_LIMIT + 1)
     if len(content) > _XML_LIMIT:
         raise DataError("is too large for a VRT", where=path)
     for element in parse_xml(content, str(path)).iter():
@@ -705,7 +705,7 @@ def _check_vrt(path: Path, depth: int = 0) -> None:
         if name.lstrip().startswith("<") or "vrt://" in name:
             raise DataError("is a VRT with another VRT inside", where=path, hint="Save the inner one as a file")
         if source.is_file():
-            start = _head(source, 2048)
+            start = _first_bytes(source, 2048)
             if b"<VRTDataset" in start:
                 _check_vrt(source, depth + 1)
             elif start.lstrip().startswith(b"<"):
@@ -720,9 +720,9 @@ def check_vector_content(path: Path) -> None:
     """
     if not path.is_file():
         return
-    start = _head(path, 4096)
+    start = _first_bytes(path, 4096)
     if b"<OGRVRT" in start or b'"gdal_streamed_alg"' in start or b"<OGRWFS" in start:
-        content = _head(path, _XML_LIMIT)
+        content = _first_bytes(path, _XML_LIMIT)
         if path.suffix.lower() != ".vrt" or _REMOTE.search(content.decode("utf-8", "replace")):
             raise DataError(
                 "points to other files or servers instead of holding features, so it is not opened",
@@ -731,7 +731,7 @@ def check_vector_content(path: Path) -> None:
             )
 
 
-def _head(path: Path, count: int) -> bytes:
+def _first_bytes(path: Path, count: int) -> bytes:
     with readable(str(path)), path.open("rb") as stream:
         return stream.read(count)
 
@@ -805,7 +805,7 @@ def opened(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def plain_patches() -> Iterator[None]:
+def ignore_missing_georeference() -> Iterator[None]:
     """Suppress rasterio's warning about patches without georeference.
 
     Python's warning filters are global to the process, so enter this once around a thread pool, not in each thread.

@@ -117,12 +117,12 @@ class RegionSweep:
         self._join(self._left, numbers[:, 0])
         self._above[left:right], self._left = numbers[-1], numbers[:, -1]
         if right == self.columns:
-            finished += self._close_all_but({self._root(int(one)) for one in np.unique(self._above) if one})
+            finished += self._close_others({self._root(int(one)) for one in np.unique(self._above) if one})
         return finished
 
     def finish(self) -> list[Region]:
         """Return the regions that are still open after the last block."""
-        return self._close_all_but(set())
+        return self._close_others(set())
 
     def _enter(
         self, window: Window, labels: NDArray[np.int32], count: int, layers: Sequence[NDArray[np.float32]]
@@ -174,7 +174,7 @@ class RegionSweep:
             self._parents[number] = number = self._parents[parent]
         return number
 
-    def _close_all_but(self, waiting: set[int]) -> list[Region]:
+    def _close_others(self, waiting: set[int]) -> list[Region]:
         """Finish every open region whose number is not in ``waiting``."""
         done = sorted(number for number in self._open if number not in waiting)
         finished = [self._open.pop(number) for number in done]

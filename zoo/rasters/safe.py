@@ -15,7 +15,7 @@ from zoo.rasters.layers import BandFile, Sources
 from zoo.rasters.reading import JPEG_2000, RasterReader, parse_xml
 
 
-def text_of(root: ElementTree.Element, tag: str, where: str) -> str:
+def element_text(root: ElementTree.Element, tag: str, where: str) -> str:
     """Return the text of the first element with this tag.
 
     Raises:
@@ -142,7 +142,7 @@ def open_safe(path: Path, *, blue: bool = False) -> Sources:
             continue
         suffix = f"_{band}_{metres}m" if found.level == "2A" else f"_{band}"
         name = _file_of(found.images, suffix, band, found.names, found.product, found.sizes)
-        _check_opens(found.product.gdal(name), f"{found.product.path}, {name}")
+        _check_jpeg2000(found.product.gdal(name), f"{found.product.path}, {name}")
         if role == "scl":
             files[role] = BandFile(found.product.gdal(name), nodata=0.0)
         else:
@@ -196,20 +196,20 @@ def _describe(product: _Product) -> _Description:
         )
     where = f"{product.path}, {found[0]}"
     root = _parse(product, found[0], names[found[0]])
-    level = text_of(root, "PROCESSING_LEVEL", where)
+    level = element_text(root, "PROCESSING_LEVEL", where)
     kind = {"2": "2A", "1": "1C"}.get(level.removeprefix("Level-")[:1], "")
     if kind not in ("2A", "1C") or not level.startswith(f"Level-{kind}"):
         raise DataError(f"has the processing level {level!r}", where=where, hint="Use a product of level 2A or 1C")
     base = found[0].rpartition("/")[0]
     images = _images(root, names, base, where)
     sizes = _manifest_sizes(product, names, base)
-    baseline = text_of(root, "PROCESSING_BASELINE", where)
+    baseline = element_text(root, "PROCESSING_BASELINE", where)
     return _Description(product, names, root, base, where, kind, baseline, images, sizes)
 
 
 def _scene_and_date(found: _Description, image: str) -> tuple[str, str]:
     """Return the MGRS tile, by the name of an image, and the date of a product."""
-    start = text_of(found.root, "PRODUCT_START_TIME", found.where)
+    start = element_text(found.root, "PRODUCT_START_TIME", found.where)
     if not re.match(r"\d{4}-\d\d-\d\dT", start):
         raise DataError(
             f"PRODUCT_START_TIME is {start!r}", where=found.where, hint="Expected a time such as 2024-06-01T..."
@@ -261,7 +261,7 @@ def true_colour(path: Path) -> TrueColour:
     files = [(suffix, "TCI"), *([("_SCL_20m", "SCL")] if found.level == "2A" else [])]
     names = [_file_of(found.images, end, band, found.names, found.product, found.sizes) for end, band in files]
     for name in names:
-        _check_opens(found.product.gdal(name), f"{found.product.path}, {name}")
+        _check_jpeg2000(found.product.gdal(name), f"{found.product.path}, {name}")
     opened = [found.product.gdal(name) for name in names]
     scene, date = _scene_and_date(found, names[0])
     return TrueColour(path, opened[0], opened[1] if len(opened) > 1 else None, scene, date)
@@ -404,7 +404,7 @@ def _number(text: str | None, tag: str, where: str, *, positive: bool = True) ->
     return number
 
 
-def _check_opens(path: str, where: str) -> None:
+def _check_jpeg2000(path: str, where: str) -> None:
     """Check that a band file is a JPEG 2000 image, so that GDAL reads no other format under its name.
 
     Raises:

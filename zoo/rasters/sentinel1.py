@@ -30,7 +30,7 @@ from zoo.rasters.alignment import AlignedBand, Values, in_unit, physical
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.coregistration import Image, Shift, register
 from zoo.rasters.grid import PixelGrid, grid_box, grid_crs, windows
-from zoo.rasters.image_folder import RASTERS, check_folder, day_of_names, words_of
+from zoo.rasters.image_folder import RASTERS, check_folder, day_of_names, split_words
 from zoo.rasters.layers import RADAR, BandFile, Layer, Sources, open_layer
 from zoo.rasters.optical import sample
 from zoo.rasters.reading import RasterReader
@@ -107,15 +107,17 @@ def open_radar(path: Path) -> Sources:
 
 def _polarisations(file: Path, root: Path) -> Iterator[tuple[str, int]]:
     """Yield the role and band number of each polarisation in a file."""
-    words = words_of(str(file.relative_to(root)))
-    named = [name for name in ("vv", "vh") if name in words_of(file.stem)]
+    words = split_words(str(file.relative_to(root)))
+    named = [name for name in ("vv", "vh") if name in split_words(file.stem)]
     found: list[tuple[str, int]]
     with RasterReader(file) as reader:
         if len(named) == 1 and len(reader.bands) == 1:
             found = [(named[0], 1)]
         else:
             found = [
-                (name, band.index) for band, name in product(reader.bands, ("vv", "vh")) if name in words_of(band.name)
+                (name, band.index)
+                for band, name in product(reader.bands, ("vv", "vh"))
+                if name in split_words(band.name)
             ]
         if found and not reader.placed and reader.source.gcps[0]:
             raise DataError(
@@ -148,7 +150,7 @@ def find_scale(layer: Layer, name: str, numbers: NDArray[np.float32]) -> tuple[S
     if not known.size:
         raise DataError("is nodata on the whole grid of the stack", where=layer.path)
     middle, negative = float(np.median(known)), float(np.mean(known < 0))
-    words = words_of(layer.unit) | words_of(Path(layer.path).stem) | words_of(name)
+    words = split_words(layer.unit) | split_words(Path(layer.path).stem) | split_words(name)
     code = _HYP3.search(Path(layer.path).name)
     said: list[tuple[Scale, str]] = [] if code is None else [(_HYP3_SCALES[code[1]], "name of the HyP3 product")]
     said += [(scale, f"word {min(words & known_words)!r}") for scale, known_words in _KINDS if words & known_words]
@@ -238,12 +240,12 @@ def _filter_file(band: AlignedBand, scale: Scale, path: Path, looks: float) -> f
             where=layer.path,
             hint="Leave --s1-looks out",
         )
-    native = _around(layer, band.grid)
+    native = _window_around(layer, band.grid)
     reach = WINDOW_SIDE // 2
     seen = []
     with AlignedBand(layer, grid_box(native)) as source, CogWriter(path, native, [_POWER_BAND]) as writer:
         for window in windows(native.shape, _WINDOW):
-            wide = _widened(window, reach, native.shape)
+            wide = _expand_window(window, reach, native.shape)
             values = 10 ** (_plausible(decibels(physical(source, wide), scale)) / 10)
             top, left = window.row_off - wide.row_off, window.col_off - wide.col_off
             inner = np.s_[top : top + window.height, left : left + window.width]
@@ -425,7 +427,7 @@ def _pixel_on(layer: Layer, grid: GeoBox) -> float:
     return max(layer.pixel_size_in(grid_crs(grid), ((box.left + box.right) / 2, (box.bottom + box.top) / 2)))
 
 
-def _around(layer: Layer, grid: GeoBox) -> PixelGrid:
+def _window_around(layer: Layer, grid: GeoBox) -> PixelGrid:
     """Return the pixels of a layer around a grid, with a margin for the filter and for interpolation."""
     rows, columns = layer.shape
     box = grid.boundingbox
@@ -441,7 +443,7 @@ def _around(layer: Layer, grid: GeoBox) -> PixelGrid:
     return PixelGrid(layer.crs, place, (int(part.height), int(part.width)))
 
 
-def _widened(window: Window, margin: int, shape: tuple[int, int]) -> Window:
+def _expand_window(window: Window, margin: int, shape: tuple[int, int]) -> Window:
     """Return a window with a margin on each side, within a raster."""
     wide = Window(
         window.col_off - margin, window.row_off - margin, window.width + 2 * margin, window.height + 2 * margin

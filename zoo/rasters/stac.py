@@ -128,8 +128,8 @@ def choose_day(
         else:
             whole.append(item)
     days = []
-    for date, group in _by_day(_newest(whole), bbox).items():
-        day = _day(date, group, bbox, keeps_offset)
+    for date, group in _group_by_day(_newest_per_tile(whole), bbox).items():
+        day = _make_day(date, group, bbox, keeps_offset)
         if isinstance(day, str):
             refused[day] += len(group)
         else:
@@ -214,7 +214,7 @@ def _first_number(places: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
     return next((float(value) for value in found if isinstance(value, (int, float))), None)
 
 
-def _newest(items: Sequence[Item]) -> list[Item]:
+def _newest_per_tile(items: Sequence[Item]) -> list[Item]:
     """Keep one item per tile and time: a reprocessed product replaces the older one."""
     best: dict[tuple[str, datetime | None], Item] = {}
     untiled = []
@@ -228,7 +228,7 @@ def _newest(items: Sequence[Item]) -> list[Item]:
     return [*best.values(), *untiled]
 
 
-def _by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> dict[str, list[Item]]:
+def _group_by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> dict[str, list[Item]]:
     """Group items by local solar day; items without a time are dropped."""
     # The sun moves 15 degrees per hour. A UTC day would split an overpass over the Pacific.
     shift = timedelta(hours=(bbox[0] + bbox[2]) / 30)
@@ -240,7 +240,9 @@ def _by_day(items: Sequence[Item], bbox: tuple[float, float, float, float]) -> d
     return days
 
 
-def _day(date: str, items: Sequence[Item], bbox: tuple[float, float, float, float], keeps_offset: bool) -> Day | str:
+def _make_day(
+    date: str, items: Sequence[Item], bbox: tuple[float, float, float, float], keeps_offset: bool
+) -> Day | str:
     """Return the day, or the reason why it cannot be used."""
     box = shapely.box(*bbox)
     feet = [shapely.make_valid(shape(item.geometry)) if item.geometry else box for item in items]
@@ -499,7 +501,7 @@ class _Catalogue:
                     collections=[collection], bbox=list(bbox), datetime=period, max_items=_MAX_ITEMS
                 )
                 return list(search.items())
-            return [item for item in self._walk(collection) if _fits(item, bbox, dates)]
+            return [item for item in self._walk(collection) if _matches_query(item, bbox, dates)]
         except (*_PYSTAC_ERRORS, pystac.STACError, pystac.STACTypeError, client.exceptions.APIError) as error:
             raise self._unreachable(error) from error
 
@@ -542,7 +544,7 @@ def _is_offline(error: BaseException | None) -> bool:
     return False
 
 
-def _fits(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:
+def _matches_query(item: Item, bbox: Bbox, dates: tuple[str, str] | None) -> bool:
     """Return whether an item intersects the box and is within the period."""
     if item.geometry is None or not shapely.intersects(shape(item.geometry), shapely.box(*bbox)):
         return False

@@ -44,7 +44,7 @@ from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import grid_crs
 from zoo.rasters.ground import true_scale
 from zoo.rasters.layers import OPTICAL, Layer
-from zoo.rasters.optical import Calibration, clouded
+from zoo.rasters.optical import Calibration, cloud_pixels
 
 Moisture = Literal["product", "optram", "ndmi", "none"]
 
@@ -195,7 +195,7 @@ class ChannelMaker:
         """Return the reflectance of a band, NaN under clouds."""
         values = self._calibrations[role].apply(self._bands[role].read(window))
         if "scl" in self._bands:
-            values[clouded(self._bands["scl"].read(window))] = np.nan
+            values[cloud_pixels(self._bands["scl"].read(window))] = np.nan
         return values
 
     def _terrain(self, window: Window) -> tuple[Values, Values]:
@@ -309,7 +309,7 @@ def finish_optram(writer: CogWriter, edges: OptramEdges, statistics: BinnedMomen
         writer.write(values, window, "SMI")
 
 
-def settle_ranges(index: IndexParameters, statistics: Mapping[str, BinnedMoments], scene: str) -> IndexParameters:
+def choose_ranges(index: IndexParameters, statistics: Mapping[str, BinnedMoments], scene: str) -> IndexParameters:
     """Return index parameters with ranges: their own, or the 0.5-99.5 percentiles of this scene.
 
     Args:

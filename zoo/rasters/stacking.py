@@ -25,7 +25,7 @@ from zoo.rasters.elevation import doubtful_elevation, elevation_warnings, requir
 from zoo.rasters.grid import PixelGrid, choose_grid, grid_crs, require_metres, windows
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, true_scale, utm_code
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
-from zoo.rasters.optical import Calibration, Samples, UserOptics, sample, settle_optics
+from zoo.rasters.optical import Calibration, Samples, UserOptics, choose_optics, sample
 from zoo.rasters.reading import RasterReader, is_remote
 from zoo.rasters.sentinel1 import Radar, RadarOptions, check_radar_dates, radar_layers
 from zoo.rasters.stack_channels import (
@@ -36,13 +36,13 @@ from zoo.rasters.stack_channels import (
     ChannelMaker,
     Moisture,
     Plan,
+    choose_ranges,
     finish_index,
     finish_optram,
     finish_safety,
     moisture_range,
     plan_channels,
     rain_factor,
-    settle_ranges,
 )
 from zoo.rasters.stacks import (
     FORMAT_VERSION,
@@ -426,17 +426,19 @@ class _Scene:
         for role, values in samples.items():
             if not np.isfinite(values).any():
                 raise DataError("is nodata on the whole grid of the stack", where=self._layers[role].path)
-        self._calibrations, notes, warnings = settle_optics(self._layers, samples, sources.baseline, options.optics)
+        self._calibrations, notes, warnings = choose_optics(self._layers, samples, sources.baseline, options.optics)
         self._notes += notes
         self._warnings += warnings
-        self._moisture_range = self._settle_moisture(samples)
+        self._moisture_range = self._choose_moisture(samples)
         self._factor, rain_note = rain_factor(options.index, options.rain, bands)
         if "LSI" in plan.channels:
             self._notes.append(rain_note)
         self._note_inputs()
         self._note_grid()
         if earlier is not None:
-            notes, warnings = earlier.settle(bands, sources.date, options.optics, coregister=options.coregister)
+            notes, warnings = earlier.choose_calibrations(
+                bands, sources.date, options.optics, coregister=options.coregister
+            )
             self._notes += notes
             self._warnings += warnings
         self.output: tuple[Band, ...] = tuple(band for band in PAPER_CHANNELS if band.name in plan.channels)
@@ -450,7 +452,7 @@ class _Scene:
             self._warnings += radar.warnings
         self._statistics = {band.name: BinnedMoments(band) for band in self.output}
 
-    def _settle_moisture(self, samples: Samples) -> tuple[float, float]:
+    def _choose_moisture(self, samples: Samples) -> tuple[float, float]:
         if self._plan.moisture == "ndmi":
             self._warnings.append(
                 "SMI is NDMI, which equals -NDBI: the channel adds no information, and weights on both cancel"
@@ -553,7 +555,7 @@ class _Scene:
         )
 
     def _fill_index(self, writer: CogWriter, steps: Iterator[Window]) -> None:
-        self._index = settle_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
+        self._index = choose_ranges(self._options.index, self._statistics, self._sources.scene or self._name)
         if not self._options.index.ranges:
             self._notes.append(
                 "LSI is scaled with this scene's own 0.5-99.5 percentiles, so it compares slopes of this scene only. "

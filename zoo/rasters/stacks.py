@@ -315,7 +315,7 @@ class Mosaic(Closable):
                 continue
             found: dict[str, str] = {}
             for stack, own in files:
-                scale = _scale_in_words(stack, own)
+                scale = _describe_scale(stack, own)
                 if scale:
                     found.setdefault(scale, stack.name)
             if len(found) > 1:
@@ -371,7 +371,7 @@ class Mosaic(Closable):
         wanted = list(range(len(self.bands)) if bands is None else bands)
         rows = np.arange(window.row_off, window.row_off + window.height)
         columns = np.arange(window.col_off, window.col_off + window.width)
-        return self._without_hidden(lambda bands: self._read(window, bands), wanted, rows, columns)
+        return self._read_without_hidden(lambda bands: self._read(window, bands), wanted, rows, columns)
 
     def overview(self, step: int, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return every ``step``-th pixel of the whole grid, from the overviews of the files if they exist.
@@ -386,7 +386,7 @@ class Mosaic(Closable):
         """
         wanted = list(range(len(self.bands)) if bands is None else bands)
         rows, columns = (np.arange(0, side, step) for side in self.shape)
-        return self._without_hidden(lambda bands: self._overview(step, bands), wanted, rows, columns)
+        return self._read_without_hidden(lambda bands: self._overview(step, bands), wanted, rows, columns)
 
     def hide_black(self, black: BlackPixels) -> None:
         """Treat black pixels as missing from now on; the band numbers are those of :attr:`bands`."""
@@ -414,7 +414,7 @@ class Mosaic(Closable):
         """Whether a nodata tag, an alpha band or a mask of any file declares missing pixels."""
         return any(stack.declares_missing for stack in self._stacks)
 
-    def _without_hidden(
+    def _read_without_hidden(
         self, read: Callable[[list[int]], NDArray[np.float32]], wanted: list[int], rows: Pixels, columns: Pixels
     ) -> NDArray[np.float32]:
         black = self._black
@@ -525,7 +525,7 @@ def _offset(first: Stack, stack: Stack) -> tuple[int, int]:
     return row, column
 
 
-def _scale_in_words(stack: Stack, band: int) -> str:
+def _describe_scale(stack: Stack, band: int) -> str:
     """Return a description of the scale of a band, from a sample; "" if it is ambiguous."""
     rows, columns = stack.shape
     values = stack.read(None, [band], (min(rows, SAMPLE), min(columns, SAMPLE)))

@@ -16,7 +16,7 @@ from zoo.physics import CHANGE_CHANNELS, Band
 from zoo.rasters.alignment import AlignedBand, Values
 from zoo.rasters.coregistration import Image, Shift, register
 from zoo.rasters.layers import OPTICAL, Layer, Sources, open_layer
-from zoo.rasters.optical import Calibration, UserOptics, clouded, sample, settle_optics
+from zoo.rasters.optical import Calibration, UserOptics, choose_optics, cloud_pixels, sample
 from zoo.rasters.stack_channels import VOLUMETRIC, ChannelMaker, Plan
 
 INDEX_ROLES: Mapping[str, tuple[str, ...]] = {
@@ -81,8 +81,8 @@ def plan_changes(after: Sources, before: Sources) -> Changes:
     channels = tuple(band for band in CHANGE_CHANNELS if band.name not in missing)
     if not channels or not roles["before"]:
         raise DataError(
-            f"no index can be compared: the bands are {_listed(roles['before'])} before the landslides and "
-            f"{_listed(roles['after'])} after them",
+            f"no index can be compared: the bands are {_join_roles(roles['before'])} before the landslides and "
+            f"{_join_roles(roles['after'])} after them",
             hint="Give both dates at least red and NIR",
         )
     return Changes(channels, missing)
@@ -118,7 +118,7 @@ class EarlierImage(Closable):
             self._exits.close()
             raise
 
-    def settle(
+    def choose_calibrations(
         self, later: Mapping[str, AlignedBand], later_date: str, user: UserOptics, *, coregister: bool
     ) -> tuple[list[str], list[str]]:
         """Choose the calibrations, measure the shift, and correct it on request.
@@ -139,7 +139,7 @@ class EarlierImage(Closable):
         for role, values in samples.items():
             if not np.isfinite(values).any():
                 raise DataError("is nodata on the whole grid of the stack", where=self._layers[role].path)
-        self.calibrations, notes, warnings = settle_optics(self._layers, samples, self.sources.baseline, user)
+        self.calibrations, notes, warnings = choose_optics(self._layers, samples, self.sources.baseline, user)
         notes, warnings = (
             [f"image before: {text}" for text in (*of, *some)]
             for of, some in ((self.sources.notes, notes), ((), warnings))
@@ -152,9 +152,9 @@ class EarlierImage(Closable):
                 f"the image {which} the landslides has no scene classification, so its clouds look like changes"
             )
         found = register(
-            _visible(later),
-            _visible(self.bands),
-            self._move,
+            _cloud_free_nir(later),
+            _cloud_free_nir(self.bands),
+            self._apply_shift,
             (self._grid.shape[0], self._grid.shape[1]),
             names=("the image before", "the image after"),
             of="NIR",
@@ -165,10 +165,10 @@ class EarlierImage(Closable):
         self.shift = found.shift
         return notes + found.notes, warnings + found.warnings
 
-    def _move(self, shift: Shift) -> Image:
+    def _apply_shift(self, shift: Shift) -> Image:
         self.bands = self._aligned(self._grid.translate_pix(shift.columns, shift.rows))
         self._moved = f"; moved from {shift}"
-        return _visible(self.bands)
+        return _cloud_free_nir(self.bands)
 
     def differences(self, after: Mapping[str, Values], window: Window) -> dict[str, Values]:
         """Return the difference channels of a window: after minus before, NaN where either date is hidden.
@@ -197,17 +197,17 @@ class EarlierImage(Closable):
         self._exits.close()
 
 
-def _visible(bands: Mapping[str, AlignedBand]) -> Image:
+def _cloud_free_nir(bands: Mapping[str, AlignedBand]) -> Image:
     """Return NIR without clouds."""
 
     def read(window: Window) -> Values:
         values = bands["nir"].read(window)
         if "scl" in bands:
-            values[clouded(bands["scl"].read(window))] = np.nan
+            values[cloud_pixels(bands["scl"].read(window))] = np.nan
         return values
 
     return read
 
 
-def _listed(roles: Collection[str]) -> str:
+def _join_roles(roles: Collection[str]) -> str:
     return ", ".join(role for role in OPTICAL if role in roles) or "none"

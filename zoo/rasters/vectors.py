@@ -82,7 +82,7 @@ def read_vector(
     if not path.exists():
         raise DataError(f"there is no such {what}", where=path)
     check_vector_content(path)
-    source = _inside_zip(path) if path.suffix.lower() == ".zip" and path.is_file() else os.fspath(path)
+    source = _path_in_zip(path) if path.suffix.lower() == ".zip" and path.is_file() else os.fspath(path)
     names: list[str] = []
     try:
         layers = [str(name) for name in pyogrio.list_layers(source)[:, 0]]
@@ -124,7 +124,7 @@ def read_vector(
     return frame
 
 
-def _inside_zip(path: Path) -> str:
+def _path_in_zip(path: Path) -> str:
     """Return GDAL's path of the only vector file in a zip.
 
     Raises:
@@ -171,7 +171,7 @@ def project(
     """
     shapes: NDArray[np.object_] = shapely.force_2d(frame.to_crs(crs.to_wkt()).geometry.to_numpy())
     bounds = np.concatenate([shapely.bounds(shapes), shapely.bounds(frame.geometry.to_numpy())], axis=1)
-    limits = np.repeat([_farthest(crs), _farthest(CRS.from_wkt(frame.crs.to_wkt()))], 4)
+    limits = np.repeat([_max_coordinate(crs), _max_coordinate(CRS.from_wkt(frame.crs.to_wkt()))], 4)
     with np.errstate(invalid="ignore"):
         placed: NDArray[np.bool_] = (np.abs(bounds) <= limits).all(axis=1)
     # Bounds ignore NaN vertices, which cause errors in GEOS later.
@@ -202,7 +202,7 @@ def _shift_longitudes(shape: Any, middle: float) -> Any:
     return moved[0] if len(moved) == 1 else shapely.union_all(shapely.make_valid(np.array(moved, object)))
 
 
-def _farthest(crs: CRS) -> float:
+def _max_coordinate(crs: CRS) -> float:
     return 1000.0 if crs.is_geographic else MAX_COORDINATE / linear_metres(crs)
 
 
@@ -233,7 +233,7 @@ class Area:
         self.path = path
         self._transform = grid.transform
         shapes, _ = _polygons(path, grid, [])
-        self._shapes = shapes[_touching(shapes, grid, path)]
+        self._shapes = shapes[_touching_mask(shapes, grid, path)]
         self._tree: Any = shapely.STRtree(self._shapes)
 
     def covers(self, window: Window) -> NDArray[np.bool_]:
@@ -269,7 +269,7 @@ class Zones:
         texts = frame[column]
         if texts.isna().any() or (texts.astype(str).str.strip() == "").any():
             raise DataError(f"a polygon has no {column}", where=path, hint="Name it, or leave it out")
-        inside = _touching(shapes, grid, path)
+        inside = _touching_mask(shapes, grid, path)
         found = texts.astype(str).str.strip().to_numpy()[inside]
         self.names: tuple[str, ...] = tuple(sorted(set(found)))
         self._shapes = shapes[inside]
@@ -308,7 +308,7 @@ def _polygons(path: Path, grid: Grid, columns: list[str]) -> tuple[NDArray[np.ob
     return valid, frame[flat]
 
 
-def _touching(shapes: NDArray[np.object_], grid: Grid, path: Path) -> NDArray[np.bool_]:
+def _touching_mask(shapes: NDArray[np.object_], grid: Grid, path: Path) -> NDArray[np.bool_]:
     """Return the mask of polygons that touch a raster.
 
     Raises:
@@ -353,7 +353,7 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
     _, placed = project(frame, crs)
     if not placed.all():
         raise DataError(f"row {int(np.flatnonzero(~placed)[0]) + 1} has damaged coordinates", where=path)
-    _check_zeros(_middles(shapes.to_numpy()), path, degrees=crs.is_geographic)
+    _check_zeros(_centroids(shapes.to_numpy()), path, degrees=crs.is_geographic)
     centres = _centres_in_metres(frame, crs)
     if not np.isfinite(centres).all():
         raise DataError("has coordinates that cannot be projected to metres", where=path)
@@ -363,21 +363,21 @@ def read_features(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, NDArray[n
 def _centres_in_metres(frame: geopandas.GeoDataFrame, crs: CRS) -> NDArray[np.float64]:
     """Return the centroids of features in metres on the ground, float64 (N, 2), NaN where there are none."""
     shapes = frame.geometry
-    if not len(shapes) or _true_to_scale(crs, shapes.total_bounds):
-        return _middles(shapes.to_numpy())
+    if not len(shapes) or _is_true_to_scale(crs, shapes.total_bounds):
+        return _centroids(shapes.to_numpy())
     flat, placed = project(frame, CRS.from_epsg(4326))
     if not placed.all():
         return np.full((len(frame), 2), np.nan)
     flat = _joined(flat)
-    longitude = _middles(flat)[:, 0]
+    longitude = _centroids(flat)[:, 0]
     turns = np.rint((narrowest_longitudes(longitude) - longitude) / 360)
     flat = np.array([translate(one, 360 * turn) for one, turn in zip(flat, turns, strict=True)], object)
     left, bottom, right, top = (float(bound) for bound in shapely.total_bounds(flat))
     zone = utm_code((left, bottom, right, top), CRS.from_epsg(4326))
-    return _middles(geopandas.GeoSeries(flat, crs="EPSG:4326").to_crs(zone).to_numpy())
+    return _centroids(geopandas.GeoSeries(flat, crs="EPSG:4326").to_crs(zone).to_numpy())
 
 
-def _middles(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
+def _centroids(shapes: NDArray[np.object_]) -> NDArray[np.float64]:
     """Return the centroids of shapes, float64 (N, 2)."""
     found: NDArray[np.float64] = shapely.get_coordinates(shapely.centroid(shapes))
     return found
@@ -425,7 +425,7 @@ def read_places(
         raise DataError("has coordinates that do not exist on Earth", where=path)
     if placed.sum() < whole:
         notes.append(f"{whole - int(placed.sum())} landslides without a valid location were left out")
-    centres = _middles(_joined(shapes[placed]))
+    centres = _centroids(_joined(shapes[placed]))
     _check_zeros(centres, path, degrees=True)
     centres[:, 0] = narrowest_longitudes(centres[:, 0])
     far = far_places(centres)
@@ -450,7 +450,7 @@ def _check_zeros(centres: NDArray[np.float64], path: str | os.PathLike[str], *, 
         )
 
 
-def _true_to_scale(crs: CRS, bounds: Any) -> bool:
+def _is_true_to_scale(crs: CRS, bounds: Any) -> bool:
     """Return whether a unit of the system is a metre on the ground in the middle of ``bounds``."""
     left, bottom, right, top = (float(one) for one in bounds)
     across, along = Ground(crs).scale((left + right) / 2, (bottom + top) / 2)

@@ -22,9 +22,9 @@ from zoo.jobs import ran_out_of_memory
 from zoo.registry.catalogue import AnyTable, Catalogue, Provider
 from zoo.registry.families import ModelFamilySpec
 from zoo.registry.hookspecs import CommandGroup, hookimpl
-from zoo.registry.options import Option, forwards_options, takes
+from zoo.registry.options import Option, accepts_argument, forwards_options
 from zoo.registry.plugins import OWN_DISTRIBUTION, PluginLoader, PluginReport, disabled_plugins, write_disabled
-from zoo.registry.session import SESSION, remember, session_models, session_spec
+from zoo.registry.session import SESSION, session_models, session_spec, store_session_model
 from zoo.registry.specs import (
     Choice,
     DatasetSpec,
@@ -218,7 +218,7 @@ def register_model(
         if replace and spec.name in models and models.provider(spec.name) == SESSION:
             models.remove(spec.name)
         models.add(spec, SESSION)
-        remember(spec)
+        store_session_model(spec)
         return target
 
     return decorate
@@ -319,7 +319,7 @@ def create_model(name: str, in_channels: int = 7, classes: int = 2, **options: A
             raise ConfigError(f"{label} must be a positive integer, not {count!r}", where=spec.label)
     checked = check_options(spec, options)
     model: nn.Module = spec.resolve()(in_channels=in_channels, classes=classes, **checked)
-    _require_made(spec, model, ("parameters", "state_dict"), "an nn.Module")
+    _check_members(spec, model, ("parameters", "state_dict"), "an nn.Module")
     return model
 
 
@@ -362,12 +362,12 @@ def create_dataset(name: str, split: str = "train", **options: Any) -> PatchData
     common = {option: options[option] for option in ("root", "transforms", "progress") if option in options}
     checked = check_options(spec, {option: value for option, value in options.items() if option not in common})
     target = spec.resolve()
-    if "progress" in common and not takes(target, "progress"):
+    if "progress" in common and not accepts_argument(target, "progress"):
         del common["progress"]
-    with _blamed("dataset", spec):
+    with _attribute_errors("dataset", spec):
         dataset: PatchDataset = target(split=split, **common, **checked)
         wanted = ("bands", "patches", "split", "read", "fingerprint")
-        _require_made(
+        _check_members(
             spec, dataset, wanted, "a zoo.datasets.PatchDataset; its constructor sets bands, patches and split"
         )
         for values, member, kind in ((dataset.bands, "unit", "zoo.physics.Band"), (dataset.patches, "group", "Patch")):
@@ -398,9 +398,9 @@ def create_loss(name: str, ignore_index: int = 255, **options: Any) -> Callable[
     spec = catalogue().losses.get(name)
     checked = check_options(spec, options)
     target = spec.resolve()
-    with _blamed("loss", spec):
+    with _attribute_errors("loss", spec):
         loss: Callable[[Tensor, Tensor], Tensor] = target(ignore_index=ignore_index, **checked)
-        _require_made(spec, loss, ("__call__",), "a function of logits and mask")
+        _check_members(spec, loss, ("__call__",), "a function of logits and mask")
     return loss
 
 
@@ -431,7 +431,7 @@ def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> T
 
 
 @contextmanager
-def _blamed(kind: Kind, spec: Spec) -> Iterator[None]:
+def _attribute_errors(kind: Kind, spec: Spec) -> Iterator[None]:
     """Name the plugin whose code fails in the block; errors for users and errors in zoo's own code pass unchanged."""
     try:
         yield
@@ -478,7 +478,7 @@ def _failure(provider: Provider, error: BaseException) -> str:
     return f"the code of {plugin} failed ({one_line(error)})"
 
 
-def _require_made(spec: Spec, made: object, members: Sequence[str], expected: str) -> None:
+def _check_members(spec: Spec, made: object, members: Sequence[str], expected: str) -> None:
     """Check the object that a target returned by its attributes, because the registry must not import its class."""
     lacking = [member for member in members if not hasattr(made, member)]
     if lacking:

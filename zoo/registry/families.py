@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from zoo.errors import PluginError, one_line
-from zoo.registry.options import fits
+from zoo.registry.options import matches_type
 from zoo.registry.specs import ModelSpec, Spec
 
 
@@ -110,7 +110,7 @@ class ModelFamilySpec(Spec):
             problem = f"the fields of {variant!r} are of type {type(found).__name__}, not a mapping"
             raise PluginError(problem, where=self.label)
         for label in ("parameters", "gmac"):
-            if not fits(found.get(label), float | None):
+            if not matches_type(found.get(label), float | None):
                 problem = f"{label} of {variant!r} must be a number, not {found[label]!r}"
                 raise PluginError(problem, where=self.label)
         return found

@@ -110,12 +110,12 @@ def options_of(target: Callable[..., Any], fixed: Collection[str] = ()) -> tuple
     return tuple(found.values())
 
 
-def takes(target: Callable[..., Any], name: str) -> bool:
+def accepts_argument(target: Callable[..., Any], name: str) -> bool:
     """Return whether a class or function takes a keyword argument of this name."""
-    return takes_any(target) or any(option.name == name for option in options_of(target))
+    return accepts_any_argument(target) or any(option.name == name for option in options_of(target))
 
 
-def takes_any(target: Callable[..., Any]) -> bool:
+def accepts_any_argument(target: Callable[..., Any]) -> bool:
     """Return whether a class or function takes keyword arguments of any name, without declaring their target."""
     last: Callable[..., Any] | None = None
     for function, _, _ in _layers(target):
@@ -186,7 +186,7 @@ def convert(value: object, annotation: Any) -> Any:
     raise ValueError(f"Give {describe(annotation)}")
 
 
-def fits(value: object, annotation: Any) -> bool:
+def matches_type(value: object, annotation: Any) -> bool:
     """Return whether a value is of the type ``annotation``; strings are not parsed."""
     try:
         _accept(value, annotation)
@@ -207,7 +207,7 @@ def describe(annotation: Any) -> str:
         elif isinstance(origin, type) and issubclass(origin, Mapping):
             word = "a table"
         elif isinstance(origin, type) and issubclass(origin, Collection):
-            word = "a list of " + _plural(next((one for one in arguments if one is not ...), Any))
+            word = "a list of " + _plural_names(next((one for one in arguments if one is not ...), Any))
         elif isinstance(origin or member, type) and issubclass(origin or member, os.PathLike):
             word = "a path"
         elif isinstance(member, type) and issubclass(member, Enum):
@@ -284,7 +284,7 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield NoneType if annotation is None else annotation
 
 
-def _plural(annotation: Any) -> str:
+def _plural_names(annotation: Any) -> str:
     choices = choices_of(annotation)
     if choices:
         return ", ".join(repr(choice) for choice in choices)
@@ -334,7 +334,7 @@ def _accept(value: object, annotation: Any) -> Any:
     if kind is Any or kind is object:
         return value
     if origin is Literal:
-        return _same(value, arguments)
+        return _matching_choice(value, arguments)
     if kind is bool:
         return _require(value, isinstance(value, bool))
     if kind is int:
@@ -349,7 +349,7 @@ def _accept(value: object, annotation: Any) -> Any:
     if issubclass(sort, os.PathLike):
         return _require(value, isinstance(value, (str, os.PathLike)))
     if issubclass(sort, Enum):
-        return _same(value.value if isinstance(value, Enum) else value, tuple(one.value for one in sort))
+        return _matching_choice(value.value if isinstance(value, Enum) else value, tuple(one.value for one in sort))
     if issubclass(sort, Mapping):
         return _accept_mapping(value, arguments)
     if issubclass(sort, Collection):
@@ -391,7 +391,7 @@ def _accept_key(key: object, kind: Any) -> Any:
         raise _UnfitError from None
 
 
-def _same(value: object, choices: tuple[Any, ...]) -> Any:
+def _matching_choice(value: object, choices: tuple[Any, ...]) -> Any:
     """Return the choice that equals the value; ``True`` does not equal 1."""
     for choice in choices:
         if choice == value and isinstance(choice, bool) == isinstance(value, bool):

@@ -126,8 +126,8 @@ class PluginLoader:
             seen.add(installed.name)
             if installed.error:
                 self._report(installed, installed.name, "")
-                if left_out := self._left_out(installed.name):
-                    self._amend(installed.name, status=left_out)
+                if left_out := self._exclusion_status(installed.name):
+                    self._update_report(installed.name, status=left_out)
                 else:
                     self._fail(installed.name, PluginError(installed.error))
             for point in installed.points:
@@ -135,11 +135,11 @@ class PluginLoader:
                 name = f"{installed.name}/{point.name}" if several else installed.name
                 seen |= {name, point.name}
                 self._report(installed, name, point.value)
-                left_out = "" if own else self._left_out(name, installed.name, point.name)
+                left_out = "" if own else self._exclusion_status(name, installed.name, point.name)
                 if left_out:
-                    self._amend(name, status=left_out)
+                    self._update_report(name, status=left_out)
                 else:
-                    with _watched(name, quiet=own):
+                    with _watch_loading(name, quiet=own):
                         self._load_one(name, point)
         for name in sorted((self._selected or frozenset()) - seen):
             names = {installed.name for installed in found} - {OWN_DISTRIBUTION}
@@ -151,7 +151,7 @@ class PluginLoader:
             commands = app.commands
             before = dict(commands)
             try:
-                with _watched(name, quiet=name.startswith(f"{OWN_DISTRIBUTION}/")):
+                with _watch_loading(name, quiet=name.startswith(f"{OWN_DISTRIBUTION}/")):
                     self._call("zoo_register_commands", module, app=app)
                 taken = [command for command in before if app.commands.get(command) is not before[command]]
                 if taken:
@@ -170,7 +170,7 @@ class PluginLoader:
             else:
                 added = sorted(set(app.commands) - set(before))
                 if added:
-                    self._amend(name, provides={**self._report_of(name).provides, "commands": added})
+                    self._update_report(name, provides={**self._report_of(name).provides, "commands": added})
 
     def provider(self, plugin: str) -> Provider:
         """Return the distribution and version of a plugin."""
@@ -212,7 +212,7 @@ class PluginLoader:
         disabled = [report.name for report in self.reports if report.status == "disabled"]
         return f"Disabled: {', '.join(disabled)} (zoo plugins enable {disabled[0]})" if disabled else ""
 
-    def _left_out(self, *names: str) -> str:
+    def _exclusion_status(self, *names: str) -> str:
         """Return the status of a plugin that is not loaded; empty for one that is."""
         if self._disabled.intersection(names):
             return "disabled"
@@ -241,7 +241,7 @@ class PluginLoader:
         else:
             self._modules[name] = module
             provided = {plural: table.of(name) for plural, table in self.catalogue.tables().items()}
-            self._amend(name, provides={plural: names for plural, names in provided.items() if names})
+            self._update_report(name, provides={plural: names for plural, names in provided.items() if names})
 
     def _discard(self, name: str) -> None:
         """Remove all entries of a plugin."""
@@ -264,7 +264,7 @@ class PluginLoader:
         if self._strict:
             raise PluginError(f"plugin failed: {one_line(error)}", where=name) from error
         trace = "".join(traceback.format_exception(error))
-        self._amend(name, status="failed", error=one_line(error), trace=trace, provides={})
+        self._update_report(name, status="failed", error=one_line(error), trace=trace, provides={})
 
     def _report(self, installed: _Installed, name: str, module: str) -> None:
         self.reports.append(PluginReport(name, installed.version, module, "loaded", distribution=installed.name))
@@ -272,7 +272,7 @@ class PluginLoader:
     def _report_of(self, name: str) -> PluginReport:
         return next(report for report in self.reports if report.name == name)
 
-    def _amend(self, name: str, **changes: object) -> None:
+    def _update_report(self, name: str, **changes: object) -> None:
         index = self.reports.index(self._report_of(name))
         self.reports[index] = replace(self.reports[index], **changes)  # type: ignore[arg-type]
 
@@ -303,7 +303,7 @@ def _check_hooks(module: object) -> None:
 
 
 @contextmanager
-def _watched(name: str, *, quiet: bool) -> Iterator[None]:
+def _watch_loading(name: str, *, quiet: bool) -> Iterator[None]:
     """Redirect the output of a plugin to standard error, and name the plugin there if it takes long."""
     if quiet:
         yield

@@ -63,16 +63,16 @@ def session_spec(target: Callable[..., Any], **values: Any) -> SessionModelSpec:
     return SessionModelSpec(target=place, factory=target, **values)
 
 
-def remember(spec: SessionModelSpec) -> None:
+def store_session_model(spec: SessionModelSpec) -> None:
     """Store a model for :func:`session_models`, and pass it on to child processes."""
     _registered[spec.name] = spec
-    os.environ[_VARIABLE] = json.dumps({**_announced(), spec.name: spec.to_dict()})
+    os.environ[_VARIABLE] = json.dumps({**_models_in_environment(), spec.name: spec.to_dict()})
 
 
 def session_models() -> list[SessionModelSpec]:
     """Return the models that this process or its parent registered."""
     found = dict(_registered)
-    for name, values in _announced().items():
+    for name, values in _models_in_environment().items():
         if name not in found:
             known = {field.name for field in fields(ModelSpec)}
             kept = {key: value for key, value in values.items() if key in known}
@@ -80,7 +80,7 @@ def session_models() -> list[SessionModelSpec]:
     return list(found.values())
 
 
-def _announced() -> dict[str, dict[str, Any]]:
+def _models_in_environment() -> dict[str, dict[str, Any]]:
     try:
         found = json.loads(os.environ.get(_VARIABLE, "{}"))
     except json.JSONDecodeError:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from zoo.errors import ConfigError, PluginError, UnknownNameError, one_line
-from zoo.registry.options import Option, describe, fits, options_of, takes_any
+from zoo.registry.options import Option, accepts_any_argument, describe, matches_type, options_of
 
 _PART = r"[a-z0-9][a-z0-9_\-.]*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})?")
@@ -82,7 +82,7 @@ class Entry:
         kind: Any = type(self)
         for label, annotation in _types(kind).items():
             value: object = getattr(self, label)
-            if not fits(value, annotation):
+            if not matches_type(value, annotation):
                 expected = describe(annotation)
                 raise PluginError(f"{label} of {self.KIND} {self.name!r} must be {expected}, not {value!r}")
         self._check_name()
@@ -517,7 +517,7 @@ def check_options(spec: Spec, options: Mapping[str, Any], target: Callable[..., 
                 checked[name] = known[name].convert(value)
             except ValueError as reason:
                 raise ConfigError(f"option {name!r} cannot be {value!r}", where=spec.label, hint=str(reason)) from None
-        elif name in spec.FIXED or not takes_any(target):
+        elif name in spec.FIXED or not accepts_any_argument(target):
             raise UnknownNameError("option", name, known, where=spec.label)
         else:
             checked[name] = value
@@ -536,13 +536,13 @@ def plain(value: object) -> object:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Option):
         shown = {"name": value.name, "kind": value.kind, "help": value.help}
-        return {**shown, "default": _shown(value.default), "choices": plain(value.choices)}
+        return {**shown, "default": _plain_default(value.default), "choices": plain(value.choices)}
     if isinstance(value, (Choice, MeasuredFigures)):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return value
 
 
-def _shown(default: object) -> object:
+def _plain_default(default: object) -> object:
     if default is ...:
         return None
     value = plain(default)

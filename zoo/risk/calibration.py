@@ -306,7 +306,7 @@ def _fit(
         repeats=options.repeats,
         seed=options.seed,
     )
-    warnings += _contradictions(fitted, options.method)
+    warnings += _sign_contradictions(fitted, options.method)
     parameters, rain = _fit_rain(options, sample, fitted, blocks, notes)
     origin = f"{stack.path.name}, {options.method}"
     index = RiskIndex(
@@ -409,7 +409,7 @@ def _prior_shift(sample: PixelSample) -> float:
     return float(np.log(share / (1 - share)) - np.log(drawn / (1 - drawn)))
 
 
-def _contradictions(fitted: FittedWeights, method: str) -> list[str]:
+def _sign_contradictions(fitted: FittedWeights, method: str) -> list[str]:
     what = "rank correlation" if method == "spearman" else "coefficient"
     return [
         f"{name}: the data contradict the sign of Table 1 ({what} {value:+.3g}), so its weight is 0. "

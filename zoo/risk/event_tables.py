@@ -164,7 +164,7 @@ def _rows_of_series(
         longitude, latitude = field.transform * (x + 0.5, y + 0.5)
         for number, event in enumerate(events):
             found = slid.get(number, [])
-            shown = _until(place, event, min(found) + _DAY) if found else event
+            shown = _truncate_event(place, event, min(found) + _DAY) if found else event
             span = time_text(shown.start), time_text(shown.end)
             rows.append(_row(event.start, span, (longitude, latitude), shown.intensity, shown.days, len(found)))
     for count, why in (
@@ -247,7 +247,7 @@ def _event_of(events: list[RainEvent], day: np.datetime64, rules: EventRules) ->
     return under_way[-1] if under_way else None
 
 
-def _until(series: RainSeries, event: RainEvent, time: np.datetime64) -> RainEvent:
+def _truncate_event(series: RainSeries, event: RainEvent, time: np.datetime64) -> RainEvent:
     """Return an event truncated at a time."""
     if event.end <= time:
         return event

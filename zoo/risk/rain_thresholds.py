@@ -311,7 +311,7 @@ def _fit(
             notes += fitted.notes
         except DataError as error:
             notes.append(f"alpha, beta and P0 were not fitted: {error.problem}")
-    notes += _doubts(p[slid], d[slid], line[1])
+    notes += _unit_warnings(p[slid], d[slid], line[1])
     return Thresholds(
         curves=tuple(_counted(curve, hours, p, slid) for curve in curves),
         exponent_interval=spans.get("exponent"),
@@ -324,7 +324,7 @@ def _fit(
     )
 
 
-def _doubts(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> list[str]:
+def _unit_warnings(p: NDArray[np.float64], d: NDArray[np.float64], exponent: float) -> list[str]:
     """Return sentences about the units as read, and reasons to doubt them.
 
     Args:

@@ -254,7 +254,7 @@ class _Run:
         digest = content.hexdigest()
         name = file_name(time_text(time).replace(":", "").replace("-", ""))
         place = self.folder / name
-        if self._holds(place, digest):
+        if self._has_step(place, digest):
             return False
         place.mkdir(exist_ok=True)
         (place / ITEM).unlink(missing_ok=True)
@@ -287,7 +287,7 @@ class _Run:
         write_item(place, self.stack, time, record)
         return True
 
-    def _holds(self, place: Path, digest: str) -> bool:
+    def _has_step(self, place: Path, digest: str) -> bool:
         """Return whether a step exists for this rain, or for rain that begins earlier and is more complete."""
         if not all((place / name).is_file() for name in (INDEX, CLASSES, PICTURE, ITEM)):
             return False

@@ -83,7 +83,7 @@ def check_output_shape(model: ModelUnderTest) -> None:
                 try:
                     _logits(network, images.to(memory_format=layout), classes, when)
                 except CheckFailedError as failed:
-                    larger = _smallest_size_that_works(network, model, channels, classes, height)
+                    larger = _smallest_valid_size(network, model, channels, classes, height)
                     if (height, width) == (minimum, minimum) and larger:
                         require(False, str(failed), f"raise `minimum_size` to {larger}")
                     raise
@@ -94,7 +94,7 @@ def check_wrong_channels(model: ModelUnderTest) -> None:
     for channels in (CHANNELS - 1, CHANNELS + 1):
         images = model.images(2, channels)
         require(
-            _fails(lambda images=images: model.model()(images)),  # type: ignore[misc]
+            _raises(lambda images=images: model.model()(images)),  # type: ignore[misc]
             f"a model for {CHANNELS} channels accepts {channels} channels",
             "raise an error in forward when x.shape[1] differs from in_channels",
         )
@@ -131,9 +131,13 @@ def check_gradients(model: ModelUnderTest) -> None:
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     require(bool(named), "the model has no trainable parameter", "make weights nn.Parameter")
     absent = [name for name, parameter in named if parameter.grad is None]
-    require(not absent, f"no gradient reaches {_few(absent)}", "use the parameter in forward, or remove it")
+    require(not absent, f"no gradient reaches {_shorten_list(absent)}", "use the parameter in forward, or remove it")
     infinite = [name for name, p in named if p.grad is not None and not bool(p.grad.isfinite().all())]
-    require(not infinite, f"the gradient is not finite in {_few(infinite)}", "look for sqrt, log or a division at zero")
+    require(
+        not infinite,
+        f"the gradient is not finite in {_shorten_list(infinite)}",
+        "look for sqrt, log or a division at zero",
+    )
 
     network = model.model()
     generator = torch.Generator().manual_seed(2)
@@ -145,7 +149,7 @@ def check_gradients(model: ModelUnderTest) -> None:
         _backward(network, images, targets)
     reached = {name for name, p in named if p.grad is not None and bool(p.grad.any())}
     zero = [name for name, _ in named if name not in reached and _weight_of(name) not in reached]
-    require(not zero, f"the gradient is zero everywhere in {_few(zero)}", "use the parameter in forward, or remove it")
+    require(not zero, f"the gradient is zero everywhere in {_shorten_list(zero)}", "use the parameter in forward, or remove it")
 
 
 def _weight_of(name: str) -> str:
@@ -180,7 +184,7 @@ def check_batch1_training(model: ModelUnderTest) -> None:
     if model.declares(Flag.BATCH1_TRAINING):
         step()
     else:
-        require(_fails(step), "a training step on one image works", "add the flag `batch1_training`")
+        require(_raises(step), "a training step on one image works", "add the flag `batch1_training`")
 
 
 def check_determinism(model: ModelUnderTest) -> None:
@@ -231,7 +235,7 @@ def check_bf16(model: ModelUnderTest) -> None:
         return
     _propagate(F.cross_entropy(logits.float(), targets))
     infinite = [n for n, p in network.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
-    require(not infinite, f"the gradient is not finite in bfloat16 in {_few(infinite)}", hint)
+    require(not infinite, f"the gradient is not finite in bfloat16 in {_shorten_list(infinite)}", hint)
 
 
 def check_overfits(model: ModelUnderTest) -> None:
@@ -305,7 +309,7 @@ def check_exportable(model: ModelUnderTest) -> None:
         return torch.export.export(network, (images[:2],), dynamic_shapes=({0: batch},)).module()
 
     if not model.declares(Flag.EXPORTABLE):
-        require(_fails(export), "torch.export works", "add the flag `exportable`")
+        require(_raises(export), "torch.export works", "add the flag `exportable`")
         return
     try:
         exported = export()
@@ -325,7 +329,9 @@ def check_no_download(model: ModelUnderTest) -> None:
         if not model.declares(Flag.NEEDS_RAIN):
             _logits(network, model.images(), CLASSES, "without a network")
     hint = "download weights only when an option names them"
-    require(not refused, f"the model tries to connect to {_few(refused)} although no weights were requested", hint)
+    require(
+        not refused, f"the model tries to connect to {_shorten_list(refused)} although no weights were requested", hint
+    )
 
 
 def check_pretrained_encoder(model: ModelUnderTest) -> None:
@@ -339,7 +345,7 @@ def check_pretrained_encoder(model: ModelUnderTest) -> None:
         require(not names, f"the spec names the weights {', '.join(names)}", hint)
         for option in _WEIGHTS_OPTIONS:
             chosen: dict[str, Any] = {option: "imagenet"}
-            takes = not _fails(partial(model.create, **chosen))
+            takes = not _raises(partial(model.create, **chosen))
             require(not takes, f"the model takes {option}='imagenet'", hint)
         return
     hint = "name them in `encoder_weights` of the spec"
@@ -365,7 +371,7 @@ def check_named_bands(model: ModelUnderTest) -> None:
         require(not takes, "the model has the option `bands`", "add the flag `named_bands`")
         raise CheckSkipped("the model identifies its bands by number")
     require(takes, "the model has no option `bands`", _drop_flag("named_bands"))
-    refuses = _fails(lambda: model.create(bands=names[1:]))
+    refuses = _raises(lambda: model.create(bands=names[1:]))
     require(refuses, f"{CHANNELS - 1} names are accepted for {CHANNELS} bands", "raise an error")
     with torch.no_grad():
         _logits(model.create(bands=names).eval(), model.images(), CLASSES, "with names of unknown bands")
@@ -389,7 +395,7 @@ def check_needs_rain(model: ModelUnderTest) -> None:
     if not model.declares(Flag.NEEDS_RAIN):
         raise CheckSkipped("the model predicts from images")
     images = torch.zeros(2, CHANNELS, model.size, model.size)
-    refuses = _fails(lambda: model.model()(images))
+    refuses = _raises(lambda: model.model()(images))
     require(refuses, "the model predicts from an image without rain", _drop_flag("needs_rain"))
 
 
@@ -399,7 +405,7 @@ def check_options(model: ModelUnderTest) -> None:
     if not options:
         raise CheckSkipped("the model has no options")
     silent = [option.name for option in options if not option.help]
-    require(not silent, f"the docstring does not describe {_few(silent)}", "add it to the section 'Args:'")
+    require(not silent, f"the docstring does not describe {_shorten_list(silent)}", "add it to the section 'Args:'")
     for option in options:
         for choice in option.choices:
             chosen: dict[str, Any] = {option.name: choice}
@@ -617,7 +623,7 @@ def _tensor(network: nn.Module, images: Tensor, classes: int, when: str = "") ->
         classes: channels of the output.
         when: circumstances for the error message.
     """
-    place = _place(images, when)
+    place = _describe_input(images, when)
     try:
         output: object = network(images)
     except (Exception, SystemExit) as error:
@@ -632,7 +638,7 @@ def _tensor(network: nn.Module, images: Tensor, classes: int, when: str = "") ->
 def _logits(network: nn.Module, images: Tensor, classes: int, when: str = "") -> Tensor:
     """Return the output of the network, which must be finite float32 logits of the image's height and width."""
     logits = _tensor(network, images, classes, when)
-    place = _place(images, when)
+    place = _describe_input(images, when)
     require(logits.dtype == torch.float32, f"forward returned {logits.dtype} {place}", "return float32 logits")
     finite = logits.isfinite()
     share = "all" if not bool(finite.any()) else "some"
@@ -641,15 +647,15 @@ def _logits(network: nn.Module, images: Tensor, classes: int, when: str = "") ->
     return logits
 
 
-def _place(images: Tensor, when: str) -> str:
+def _describe_input(images: Tensor, when: str) -> str:
     return ", ".join([*([when] if when else []), f"for images of shape {tuple(images.shape)}"])
 
 
-def _smallest_size_that_works(
+def _smallest_valid_size(
     network: nn.Module, model: ModelUnderTest, channels: int, classes: int, above: int
 ) -> int | None:
     for size in (32, *SIZES_TO_TRY):
-        if size > above and not _fails(
+        if size > above and not _raises(
             lambda size=size: _logits(network, model.images(2, channels, size, size), classes)  # type: ignore[misc]
         ):
             return size
@@ -712,7 +718,7 @@ def _require_training(model: ModelUnderTest) -> None:
         raise CheckSkipped("the model has no parameters to train")
 
 
-def _fails(action: Callable[[], object]) -> bool:
+def _raises(action: Callable[[], object]) -> bool:
     try:
         action()
     except (Exception, SystemExit):
@@ -729,7 +735,7 @@ def _same_state(a: nn.Module, b: nn.Module) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def _few(names: list[str]) -> str:
+def _shorten_list(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

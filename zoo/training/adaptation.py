@@ -54,7 +54,7 @@ from zoo.training.running_statistics import (
     order_of_use,
     replace_statistics,
     store,
-    stored,
+    stored_statistics,
     tracked_layers,
 )
 
@@ -132,8 +132,8 @@ def adapt(
             where=f"model {bundle.model!r}",
             hint="Adapt only the band statistics (--statistics bands)",
         )
-    trained = stored(worker.model)
-    patches = _usable(patches, bundle, worker.predictor)
+    trained = stored_statistics(worker.model)
+    patches = _valid_batches(patches, bundle, worker.predictor)
     sample = PatchSample.draw(patches, [band.name for band in bundle.bands], pixels=pixels, seed=seed)
     uses = {} if which == "bands" else order_of_use(worker.model, worker.logits, lambda: worker.batches(sample))
     counter = _Counter(progress, _count_steps(len(uses), len(tried), choose=scales == "auto"))
@@ -181,7 +181,7 @@ def _count_steps(layers: int, scales: int, *, choose: bool) -> int:
     return (layers + 1) * scales + layers + 2 if choose else layers * scales + 2
 
 
-def _usable(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
+def _valid_batches(patches: Iterable[Tensor], bundle: Bundle, predictor: Predictor) -> Iterator[Tensor]:
     """Yield the batches without clouds; refuse implausible values, because a single one would dominate the statistics.
 
     Clouds are large bright white areas in the colour bands. ``zoo map --adapt`` also excludes them from a scene.

@@ -92,7 +92,7 @@ def open_target(
     warnings = []
     if len(patches) < MIN_PATCHES:
         warnings.append(f"the target has {len(patches)} patches; use {MIN_PATCHES} or more for reliable statistics")
-    warnings += _trained_on(bundle, source, patches)
+    warnings += _leakage_warning(bundle, source, patches)
     return TargetPatches(patches, read, record, tuple(warnings))
 
 
@@ -187,7 +187,7 @@ def _images_of_splits(
     return patches, read, hashlib.sha256(content.encode()).hexdigest()
 
 
-def _trained_on(bundle: Bundle, source: DataSource, patches: Sequence[Patch]) -> list[str]:
+def _leakage_warning(bundle: Bundle, source: DataSource, patches: Sequence[Patch]) -> list[str]:
     """Return a warning if the bundle was trained on patches of the target; ``None`` if that is unknown."""
     training = bundle.data.source
     if training is None or training.name != source.name or training.options.get("root") != source.options.get("root"):

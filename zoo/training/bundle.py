@@ -404,7 +404,7 @@ class Bundle:
             with atomic_path(folder / WEIGHTS) as temporary:
                 # Clone, because safetensors refuses tensors that share memory, such as tied weights.
                 tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()}
-                tensors = {name: _halved(tensor) for name, tensor in tensors.items()} if half else tensors
+                tensors = {name: _to_half(tensor) for name, tensor in tensors.items()} if half else tensors
                 temporary.write_bytes(save(tensors))
                 digest = sha256_of(temporary)
             write_json(folder / DESCRIPTION, self._description(digest))
@@ -428,11 +428,11 @@ class Bundle:
 
     def _description(self, digest: str) -> dict[str, Any]:
         try:
-            return self._plain(digest)
+            return self._to_plain(digest)
         except ValueError as error:
             raise ResultError(f"this is not a valid bundle: {error}") from error
 
-    def _plain(self, digest: str) -> dict[str, Any]:
+    def _to_plain(self, digest: str) -> dict[str, Any]:
         content = _BundleFile(
             model=ModelEntry(self.model, self.options, len(self.bands), len(self.class_names)),
             bands=tuple(to_plain(band) for band in self.bands),
@@ -633,7 +633,7 @@ def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
             )
 
 
-def _halved(tensor: torch.Tensor) -> torch.Tensor:
+def _to_half(tensor: torch.Tensor) -> torch.Tensor:
     """Return a weight with two or more dimensions as float16 if it stays finite; leave all other tensors unchanged.
 
     Batch-norm statistics, scales and biases have one dimension and are small; float16 would lose a variance below 6e-8.

@@ -160,10 +160,10 @@ def plan_transfer(
             message names the weight and the options that differ.
     """
     state = first_scale_state(bundle.scales, bundle.state)
-    blank = _blank(bundle.model, bands, len(class_names), options)
+    blank = _meta_model(bundle.model, bands, len(class_names), options)
     shapes = {name: tuple(tensor.shape) for name, tensor in blank.state_dict().items()}
-    by_band = _differing(shapes, bundle.model, [*bands, Band("another band", "1")], len(class_names), options)
-    by_class = _differing(shapes, bundle.model, bands, len(class_names) + 1, options)
+    by_band = _resized_weights(shapes, bundle.model, [*bands, Band("another band", "1")], len(class_names), options)
+    by_class = _resized_weights(shapes, bundle.model, bands, len(class_names) + 1, options)
     kept_classes = tuple(class_names) == bundle.class_names
     starts, places = _band_starts(bundle.bands, bands)
     complete = all(start.copied for start in starts)
@@ -200,7 +200,7 @@ def plan_transfer(
         fresh=frozenset(fresh),
         frozen=frozenset(frozen),
         kept_classes=kept_classes,
-        notes=(*_copied_in_words(bundle, class_names, starts), *_training_in_words(settings, sizes, fresh, frozen)),
+        notes=(*_describe_copied(bundle, class_names, starts), *_describe_training(settings, sizes, fresh, frozen)),
         warnings=_warnings(bundle, bands, starts),
     )
 
@@ -284,7 +284,7 @@ def _band_starts(old: Sequence[Band], new: Sequence[Band]) -> tuple[tuple[BandSt
     return tuple(starts), tuple(places)
 
 
-def _blank(model: str, bands: Sequence[Band], classes: int, options: Mapping[str, Any]) -> nn.Module:
+def _meta_model(model: str, bands: Sequence[Band], classes: int, options: Mapping[str, Any]) -> nn.Module:
     """Return a model for its weight shapes, on the meta device if the architecture supports it."""
     try:
         with torch.device("meta"):
@@ -296,12 +296,12 @@ def _blank(model: str, bands: Sequence[Band], classes: int, options: Mapping[str
         return create_model_for(model, bands, classes, **options)
 
 
-def _differing(
+def _resized_weights(
     shapes: Mapping[str, tuple[int, ...]], model: str, bands: Sequence[Band], classes: int, options: Mapping[str, Any]
 ) -> dict[str, int]:
     """Return the weights whose shape differs with other bands or classes, and the first axis that differs."""
     try:
-        others = _blank(model, bands, classes, options).state_dict()
+        others = _meta_model(model, bands, classes, options).state_dict()
     except ZooError:
         # The model supports only one number, so no weight depends on it.
         return {}
@@ -347,7 +347,7 @@ def _mismatch(
     return ConfigError(f"the architectures differ: {problem}", where=where, hint=hint)
 
 
-def _copied_in_words(bundle: Bundle, class_names: Sequence[str], starts: Sequence[BandStart]) -> tuple[str, str]:
+def _describe_copied(bundle: Bundle, class_names: Sequence[str], starts: Sequence[BandStart]) -> tuple[str, str]:
     used = {source for start in starts for source in start.sources}
     unused = [band.name for band in bundle.bands if band.name not in used]
     first = "first convolution: " + "; ".join(map(str, starts))
@@ -359,7 +359,7 @@ def _copied_in_words(bundle: Bundle, class_names: Sequence[str], starts: Sequenc
     return first, f"classes: random weights, because the data have {ours} but the weights {theirs}"
 
 
-def _training_in_words(
+def _describe_training(
     settings: FineTuning, sizes: Mapping[str, int], fresh: set[str], frozen: set[str]
 ) -> tuple[str, ...]:
     notes = []

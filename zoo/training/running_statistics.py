@@ -100,7 +100,7 @@ def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
     return layer.get_buffer("running_mean"), layer.get_buffer("running_var")
 
 
-def _trained_on(layer: nn.Module, _values: Tensor) -> tuple[Tensor, Tensor]:
+def _stored_moments(layer: nn.Module, _values: Tensor) -> tuple[Tensor, Tensor]:
     return _buffers(layer)
 
 
@@ -108,7 +108,7 @@ def _normalised(_model: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros(values.shape[1]), torch.ones(values.shape[1])
 
 
-def stored(model: nn.Module) -> State:
+def stored_statistics(model: nn.Module) -> State:
     """Return the running statistics stored in the layers of ``model``.
 
     Raises:
@@ -191,13 +191,13 @@ def replace_statistics(
             "the model has no normalisation layer with running statistics (batch norm), so none can be re-estimated",
             where=type(model).__name__,
         )
-    source = stored(model)
+    source = stored_statistics(model)
     uses = order_of_use(model, run, batches) if uses is None else uses
     task = _Task({name: layers[name] for name in uses}, uses, run, batches)
-    if _fits_together(task):
-        with closing(_together(task)) as reached, suppress(_OtherOrderError, torch.OutOfMemoryError):
+    if _can_run_together(task):
+        with closing(_parallel_moments(task)) as reached, suppress(_OtherOrderError, torch.OutOfMemoryError):
             return _replace_each(model, source, reached, share, on_layer)
-    return _replace_each(model, source, _one_by_one(task), share, on_layer)
+    return _replace_each(model, source, _sequential_moments(task), share, on_layer)
 
 
 def _replace_each(
@@ -271,7 +271,7 @@ class _ReachedError(Exception):
     """Raised to stop a pass at the layer whose input is needed."""
 
 
-def _one_by_one(task: _Task) -> Reached:
+def _sequential_moments(task: _Task) -> Reached:
     """Yield each layer with the moments of its input, computed in a separate pass that ends at the layer.
 
     The caller must replace the statistics of a layer before it requests the next one.
@@ -296,7 +296,7 @@ def _moments(task: _Task, name: str) -> Moments | None:
     handle = task.layers[name].register_forward_pre_hook(hook)
     try:
         for batch in task.batches():
-            valid, seen = _valid_places(batch), 0
+            valid, seen = _valid_pixels(batch), 0
             with suppress(_ReachedError):
                 task.run(batch)
     finally:
@@ -304,13 +304,13 @@ def _moments(task: _Task, name: str) -> Moments | None:
     return sums.moments()
 
 
-def _valid_places(batch: Tensor) -> Tensor | None:
+def _valid_pixels(batch: Tensor) -> Tensor | None:
     """Return ``(B, 1, H, W)``, 1 where all bands of a batch are valid and 0 elsewhere; ``None`` if all are valid."""
     missing = torch.isnan(batch).any(1, keepdim=True)
     return (~missing).float() if bool(missing.any()) else None
 
 
-def _fits_together(task: _Task) -> bool:
+def _can_run_together(task: _Task) -> bool:
     """Return whether all batches can advance together: several layers, each used once, and enough memory."""
     if len(task.uses) < 2 or max(task.uses.values()) > 1:
         return False
@@ -359,7 +359,7 @@ class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._handles.close()
 
 
-def _together(task: _Task) -> Reached:
+def _parallel_moments(task: _Task) -> Reached:
     """Yield each layer with the moments of its input, computed in one pass in which all batches wait at the layer.
 
     Each batch has a thread; only one computes at a time. The caller must replace the statistics of a layer before it
@@ -401,7 +401,7 @@ class _Pass(threading.Thread):
 
     def __init__(self, run: Callable[[Tensor], object], batch: Tensor) -> None:
         super().__init__(daemon=True)
-        self._forward, self._images, self._valid = run, batch, _valid_places(batch)
+        self._forward, self._images, self._valid = run, batch, _valid_pixels(batch)
         self._sums, self._expected, self._cancelled = MomentSums(), "", False
         self._error: BaseException | None = None
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
@@ -518,7 +518,7 @@ class ImageDistances(Closable):
         self._handles = ExitStack()
         tracked = list(tracked_layers(model).values())
         for layer in [] if getattr(model, "takes_units", False) else tracked or [model]:
-            hook = partial(self._measure, _trained_on if tracked else _normalised)
+            hook = partial(self._measure, _stored_moments if tracked else _normalised)
             self._handles.callback(layer.register_forward_pre_hook(hook).remove)
 
     def run(self, predictor: Callable[[Tensor], Tensor], images: Tensor) -> Tensor | None:

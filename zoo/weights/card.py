@@ -109,14 +109,14 @@ def check_card(folder: Path) -> None:
     path = folder / CARD
     if not path.is_file():
         return
-    stated = _stated(path)
+    stated = _card_statements(path)
     if stated is None:
         return
     header = read_header(folder)
     bands = ", ".join(f"{band.name} [{band.unit}]" for band in header.bands)
     pairs = [
         ("the bands", None if stated.bands is None else ", ".join(stated.bands), bands),
-        ("a pixel size of", _text(stated.pixel_size), _text(header.pixel_size)),
+        ("a pixel size of", _format_number(stated.pixel_size), _format_number(header.pixel_size)),
         ("weights with the sha256", stated.weights_sha256, header.weights.sha256),
     ]
     for what, card, bundle in pairs:
@@ -134,7 +134,7 @@ class _Stated:
     weights_sha256: str | None = None
 
 
-def _stated(path: Path) -> _Stated | None:
+def _card_statements(path: Path) -> _Stated | None:
     """Return what the front matter of a card states about the bundle; ``None`` if it states nothing."""
     import yaml
 
@@ -158,7 +158,7 @@ def _stated(path: Path) -> _Stated | None:
     return None if stated is None else from_plain(stated, _Stated, what="model card", where=path, hint=_HINT)
 
 
-def _text(value: float | None) -> str | None:
+def _format_number(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
 
 

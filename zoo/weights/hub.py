@@ -250,12 +250,12 @@ def _check_listing(address: HubAddress, listing: _Listing) -> None:
             )
         held = ", ".join(sorted(names)[:8]) or "no files"
         raise ResultError(f"the repository has no {absent[0]}; it holds {held}", where=address, hint=_NOT_A_BUNDLE)
-    size = sum(one.size or 0 for one in _wanted(listing))
-    if size > MAX_BYTES or len(_wanted(listing)) > MAX_PICTURES:
+    size = sum(one.size or 0 for one in _bundle_files(listing))
+    if size > MAX_BYTES or len(_bundle_files(listing)) > MAX_PICTURES:
         raise ResultError(f"the bundle is too large ({size / 1e9:.1f} GB in {len(names)} files)", where=address)
 
 
-def _wanted(listing: _Listing) -> list[_HubFile]:
+def _bundle_files(listing: _Listing) -> list[_HubFile]:
     """Return the files of the bundle; the description comes first, because it shows whether the rest can be used."""
     order = {DESCRIPTION: 0, WEIGHTS: 1, CARD: 2}
     found = [one for one in listing.files if one.name in order or _PICTURE.fullmatch(one.name)]
@@ -265,7 +265,7 @@ def _wanted(listing: _Listing) -> list[_HubFile]:
 def _download(address: HubAddress, listing: _Listing, folder: Path, progress: ProgressCallback | None) -> None:
     """Download a commit to a temporary folder that survives an interruption, and rename it when it is complete."""
     part = folder.with_name(f".{listing.commit}.part")
-    files = _wanted(listing)
+    files = _bundle_files(listing)
     total = sum(one.size or 0 for one in files)
     done = 0
     page = f"{_endpoint()}/{address.repo}/tree/{listing.commit}"

@@ -97,7 +97,7 @@ def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Se
                 board=board,
                 columns=[one for one in figure_columns() if any(row.value(one.key) is not None for row in board.rows)],
                 baseline=next((row.difference.baseline for row in board.rows if row.difference is not None), ""),
-                paper=_beside_the_paper(board),
+                paper=_paper_comparison(board),
                 figures=make_figures(board, number),
                 extras=plugin_sections(board),
                 panels=make_panels(board, pictures),
@@ -176,7 +176,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"breakable": _breakable}
+    environment.filters |= {"breakable": _with_line_breaks}
     environment.tests["known"] = lambda value: value is not None and not math.isnan(value)
     return environment
 
@@ -185,7 +185,7 @@ def _finalize(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _breakable(name: str) -> Markup:
+def _with_line_breaks(name: str) -> Markup:
     """Return a name with optional line breaks after its underscores and hyphens, for narrow pages."""
     text = printable(name)
     return Markup("").join(
@@ -194,7 +194,7 @@ def _breakable(name: str) -> Markup:
     )
 
 
-def _beside_the_paper(board: Leaderboard) -> tuple[list[str], list[list[str]]] | None:
+def _paper_comparison(board: Leaderboard) -> tuple[list[str], list[list[str]]] | None:
     """Return headings and rows of our figures next to those of the paper; ``None`` if no row has any."""
     rows = [row for row in board.rows if row.paper is not None]
     if not rows:

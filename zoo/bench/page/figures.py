@@ -135,7 +135,7 @@ def trade_off(board: Leaderboard, identity: str, key: str, name: str, *, smaller
         ),
         Axis.around("pooled Dice", ends),
         series,
-        guide=_stairs([points[label] for label in front], smaller=smaller),
+        guide=_staircase([points[label] for label in front], smaller=smaller),
     )
     cells = [
         (
@@ -161,10 +161,15 @@ def precision_recall(board: Leaderboard, identity: str) -> Figure:
         marked = [(x, y) for x, y in chosen if x is not None and y is not None]
         series.append(Series(label, styles[label], points, marked=marked))
         cells += [
-            (label, f"{curve.threshold[place]:g}", _three(curve.precision[place]), _three(curve.recall[place]))
+            (
+                label,
+                f"{curve.threshold[place]:g}",
+                _three_decimals(curve.precision[place]),
+                _three_decimals(curve.recall[place]),
+            )
             for place in TABLE_THRESHOLDS
         ]
-    areas = ", ".join(f"{label} {_three(rows[label].figures.get('pr_auc'))}" for label in board.trials)
+    areas = ", ".join(f"{label} {_three_decimals(rows[label].figures.get('pr_auc'))}" for label in board.trials)
     chart = draw(
         identity, title, f"Area under the curve: {areas}.", Axis("recall", 0, 1), Axis("precision", 0, 1.02), series
     )
@@ -186,7 +191,7 @@ def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
         if found is not None:
             points = [(predicted, observed) for predicted, observed, _ in found]
             series.append(Series(label, styles[label], points, markers=True))
-            cells += [(label, _three(p), _three(o), f"{pixels:,}") for p, o, pixels in found]
+            cells += [(label, _three_decimals(p), _three_decimals(o), f"{pixels:,}") for p, o, pixels in found]
     if not series:
         missing = "no log odds of a validation split" if scaled else "no log odds"
         return Figure(title, identity, None, f"These results hold {missing}.")
@@ -194,7 +199,7 @@ def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
     without = f" Left out, because their result files lack the counts: {', '.join(left_out)}." if left_out else ""
     rows = {row.model: row for row in board.rows}
     key = "ece_scaled" if scaled else "ece"
-    errors = ", ".join(f"{one.name} {_three(rows[one.name].figures.get(key))}" for one in series)
+    errors = ", ".join(f"{one.name} {_three_decimals(rows[one.name].figures.get(key))}" for one in series)
     chart = draw(
         identity,
         title,
@@ -227,10 +232,12 @@ def recall_of_sizes(board: Leaderboard, identity: str) -> Figure:
         points, whiskers = [(x, share) for x, share, _ in known], [ends for *_, ends in known]
         series.append(Series(label, styles[label], points, line=False, markers=True, whiskers=whiskers))
         cells += [
-            (label, name, f"{total:,}", _three(share), _range(ends))
+            (label, name, f"{total:,}", _three_decimals(share), _range(ends))
             for name, total, (share, ends) in zip(names, totals, shares, strict=True)
         ]
-    best = ", ".join(f"{label} {_three(one[0][0])} to {_three(one[-1][0])}" for label, one in found.items())
+    best = ", ".join(
+        f"{label} {_three_decimals(one[0][0])} to {_three_decimals(one[-1][0])}" for label, one in found.items()
+    )
     unit = names[0].rpartition(" ")[2]
     ticks = [f"{name.removesuffix(f' {unit}')}\n{total:,}" for name, total in zip(names, totals, strict=True)]
     area = f"area of the landslide in {unit.replace('m2', 'm²')}, and number of landslides"
@@ -362,7 +369,7 @@ def _legend(series: Iterable[Series], *, line: bool = True) -> list[tuple[int, M
     return [(one.style, swatch(one.style, line=line, hollow=one.hollow), one.name) for one in series]
 
 
-def _stairs(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tuple[float, float]]:
+def _staircase(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tuple[float, float]]:
     """Return the front as a staircase around the area that it dominates."""
     if not points:
         return []
@@ -372,7 +379,7 @@ def _stairs(points: Sequence[tuple[float, float]], *, smaller: bool) -> list[tup
     return corners
 
 
-def _three(value: float | None) -> str:
+def _three_decimals(value: float | None) -> str:
     return UNDEFINED if value is None or math.isnan(value) else f"{value:.3f}"
 
 

@@ -78,7 +78,7 @@ def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
         data=_data(results),
         recipe=_recipe(results[0].config.recipe),
         machines=_machines(results),
-        speed=[Term(name.replace("_", " "), _plain(value)) for name, value in protocol.items() if _is_short(value)],
+        speed=[Term(name.replace("_", " "), _as_text(value)) for name, value in protocol.items() if _is_short(value)],
         commands=_commands(results, folder),
         trials=[_trial(result) for result in results],
     )
@@ -94,16 +94,16 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
     config = results[0].config
     if config.fine_tuning is not None and not config.benchmark:
         # zoo bench accepts initial weights only from a configuration.
-        words = ["zoo", "train", config.model, *_fine_tuning_words(config.fine_tuning), *_data_words(config.data)]
-        words += [*_recipe_words(config.recipe), "--seed", str(config.seed)]
+        words = ["zoo", "train", config.model, *_describe_fine_tuning(config.fine_tuning), *_describe_data(config.data)]
+        words += [*_describe_recipe(config.recipe), "--seed", str(config.seed)]
         return shlex.join([*words, "--device", config.device, "--out", folder])
     words = ["zoo", "bench"]
     if config.benchmark:
         words += ["--config", f"benchmarks/{config.benchmark}.toml"]
     else:
         words += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
-        words += _data_words(config.data)
-        words += _recipe_words(config.recipe)
+        words += _describe_data(config.data)
+        words += _describe_recipe(config.recipe)
     seeds = {result.config.seed for result in results}
     # A configuration may list seeds that no option can express.
     if not config.benchmark or seeds == set(range(len(seeds))):
@@ -111,7 +111,7 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
     return shlex.join([*words, "--device", config.device, "--out", folder])
 
 
-def _fine_tuning_words(start: FineTuning) -> list[str]:
+def _describe_fine_tuning(start: FineTuning) -> list[str]:
     words = ["--from", start.parent]
     for layer in start.freeze:
         words += ["--freeze", layer]
@@ -120,7 +120,7 @@ def _fine_tuning_words(start: FineTuning) -> list[str]:
     return words
 
 
-def _data_words(data: DataSource) -> list[str]:
+def _describe_data(data: DataSource) -> list[str]:
     options = dict(data.options)
     root = options.pop("root", None)
     words = ["--data", str(root) if data.name == "folder" and root else data.name]
@@ -137,7 +137,7 @@ def _data_words(data: DataSource) -> list[str]:
     return words
 
 
-def _recipe_words(recipe: Recipe) -> list[str]:
+def _describe_recipe(recipe: Recipe) -> list[str]:
     name = recipe.name.partition("[")[0]
     words = ["--recipe", name]
     known = RECIPES.get(name)
@@ -183,7 +183,7 @@ def _audit(results: Sequence[TrialResult]) -> list[Term]:
         ]
         if touching:
             terms.append(Term("what leaks", "; ".join(touching)))
-    command = shlex.join(["zoo", "audit", *_data_words(results[0].config.data)[1:]])
+    command = shlex.join(["zoo", "audit", *_describe_data(results[0].config.data)[1:]])
     return [*terms, Term("every pair that touches", command, code=True)]
 
 
@@ -195,7 +195,7 @@ def _recipe(recipe: Recipe) -> list[Term]:
     return [
         Term("recipe", f"{recipe.name}{summary}"),
         *(
-            Term(name.replace("_", " "), _in_words(value))
+            Term(name.replace("_", " "), _format_value(value))
             for name, value in values.items()
             if name not in ("name", "summary") and value is not None
         ),
@@ -254,14 +254,14 @@ def _trial(result: TrialResult) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    return value not in (None, "", []) and len(_plain(value)) < MAX_VALUE_LENGTH
+    return value not in (None, "", []) and len(_as_text(value)) < MAX_VALUE_LENGTH
 
 
-def _in_words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else _plain(value)
+    return f"{value:g}" if isinstance(value, float) else _as_text(value)
 
 
-def _plain(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -165,8 +165,8 @@ class Audit:
             sizes = "/".join(str(size) for size in self.sizes.values())
             return f"no leak found between {sizes} patches ({self.seconds:.1f} s)"
         parts = [
-            f"{entry.patches} of {self.sizes[entry.second]} {_adjective(entry.second)} patches touch "
-            f"{_adjective(entry.first)} patches"
+            f"{entry.patches} of {self.sizes[entry.second]} {_split_adjective(entry.second)} patches touch "
+            f"{_split_adjective(entry.first)} patches"
             for entry in self.touched
             if entry.kind == ANY_KIND and entry.patches
         ]
@@ -222,5 +222,5 @@ class Audit:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def _adjective(split: str) -> str:
+def _split_adjective(split: str) -> str:
     return {"train": "training", "val": "validation"}.get(split, split)

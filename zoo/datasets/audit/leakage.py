@@ -100,7 +100,7 @@ def audit_splits(
         scenes += shared
         touched += _count_touched(names, found, shared, ordered[names[1]].patches)
     order = list(KINDS)
-    pairs.sort(key=lambda pair: (order.index(pair.kind), split_pairs.index(pair.splits), _closeness(pair)))
+    pairs.sort(key=lambda pair: (order.index(pair.kind), split_pairs.index(pair.splits), _pair_sort_key(pair)))
     return Audit(
         sizes={name: len(dataset) for name, dataset in ordered.items()},
         pairs=tuple(pairs),
@@ -222,7 +222,7 @@ def _common_landslide_pixels(signatures: PatchSignatures, match: Match) -> int:
 
 
 def _shared_scenes(names: tuple[str, str], splits: Mapping[str, PatchDataset], reach: int) -> list[SharedScene]:
-    ours, theirs = (_by_scene(splits[name].patches) for name in names)
+    ours, theirs = (_group_by_scene(splits[name].patches) for name in names)
     shared = []
     for scene in sorted(set(ours) & set(theirs)):
         both = [*ours[scene], *theirs[scene]]
@@ -234,7 +234,7 @@ def _shared_scenes(names: tuple[str, str], splits: Mapping[str, PatchDataset], r
     return shared
 
 
-def _by_scene(patches: Sequence[Patch]) -> dict[str, list[Patch]]:
+def _group_by_scene(patches: Sequence[Patch]) -> dict[str, list[Patch]]:
     scenes: dict[str, list[Patch]] = defaultdict(list)
     for patch in patches:
         # A data set without known scenes names all of them "", which gives no information about the ground.
@@ -282,7 +282,7 @@ def _describe_match(match: Match, factor: int) -> str:
     return " and ".join(parts) or _ORIENTATION_WORDS[match.orientation]
 
 
-def _closeness(pair: TouchingPair) -> float:
+def _pair_sort_key(pair: TouchingPair) -> float:
     """Return a sort key: for neighbours, nearest first; otherwise, largest value first."""
     return pair.value if pair.distance is not None else -pair.value
 

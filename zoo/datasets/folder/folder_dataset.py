@@ -42,7 +42,7 @@ from zoo.datasets.splits import (
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
-from zoo.rasters.reading import plain_patches
+from zoo.rasters.reading import ignore_missing_georeference
 from zoo.schema import to_plain
 
 MAX_DISTANCE = 1_000_000
@@ -420,9 +420,9 @@ class ImageFolder:
         paths = list_files(folder, "image")
         named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
         self._channels, self._key, self._layout, self._nodata = channels, image_key, layout, nodata
-        with plain_patches():
+        with ignore_missing_georeference():
             first = hide_missing_codes(read_file(paths[0], role="image", key=image_key))
-        arranged = self._arranged(first, paths[0])
+        arranged = self._to_channels_first(first, paths[0])
         self._shape = arranged.shape
         origins = find_origins(
             self.root,
@@ -468,9 +468,9 @@ class ImageFolder:
     def read(self, index: int) -> NDArray[np.float32]:
         """Return one image, float32 (C, H, W), in the units of the bands, NaN where missing."""
         path = self._paths[index]
-        with plain_patches():
+        with ignore_missing_georeference():
             decoded = hide_missing_codes(read_file(path, role="image", key=self._key))
-        values = self._arranged(decoded, path)
+        values = self._to_channels_first(decoded, path)
         if values.shape != self._shape:
             raise DataError(
                 f"is {format_shape(values.shape)} (bands, rows, columns), but the first image is "
@@ -501,7 +501,7 @@ class ImageFolder:
         """Return the sha256, in hex, of the bands, the names and the pixels."""
         return self._hasher.hexdigest()
 
-    def _arranged(self, decoded: Decoded, path: Path) -> NDArray[np.generic]:
+    def _to_channels_first(self, decoded: Decoded, path: Path) -> NDArray[np.generic]:
         """Return an image as (C, H, W)."""
         values, axes = decoded.values, decoded.axes
         if axes == "?":

@@ -117,7 +117,7 @@ def find_origins(
     if group_pattern is not None:
         if group_column is not None:
             raise ConfigError("groups come from a column or from a pattern, not from both")
-        patches, how = _from_pattern(names, group_pattern)
+        patches, how = _patches_from_pattern(names, group_pattern)
         grouped = True
     else:
         columns = {"group": group_column, "file": file_column, "row": row_column, "col": col_column}
@@ -143,7 +143,7 @@ def _read_grid(root: Path, size: tuple[int, int]) -> _PatchGrid | None:
     return grid
 
 
-def _from_pattern(names: Sequence[str], pattern: str) -> tuple[list[Patch], str]:
+def _patches_from_pattern(names: Sequence[str], pattern: str) -> tuple[list[Patch], str]:
     example = r"'^(S\d+)_' or '^(?P<group>S\d+)_(?P<row>\d+)_(?P<col>\d+)'"
     compiled = compile_pattern(pattern, "group_pattern", example)
     known = compiled.groupindex
@@ -199,7 +199,7 @@ def _from_table(
         group = "" if group_column is None else row[group_column].strip()
         if group_column is not None and not group:
             raise DataError(f"line {line}: column {group_column!r} is empty", where=found.path)
-        place = [_place(row, column, line, found.path) for column in (row_column, col_column)]
+        place = [_parse_location(row, column, line, found.path) for column in (row_column, col_column)]
         patches.append(Patch(name, group, *place))
     parts = [found.note] if found.note else []
     if group_column is not None:
@@ -255,7 +255,7 @@ def _read_table(path: Path) -> Table:
 
 def _file_column(table: Table, names: Sequence[str]) -> str | None:
     """Return the column that contains the most image names; None if none contains any."""
-    known = _spellings(names)
+    known = _name_variants(names)
     hits = {column: sum(_owner(row[column], known) is not None for _, row in table.rows) for column in table.columns}
     best = max(table.columns, key=lambda column: hits[column])
     return best if hits[best] > 0 else None
@@ -263,7 +263,7 @@ def _file_column(table: Table, names: Sequence[str]) -> str | None:
 
 def _match_rows(table: Table, column: str, names: Sequence[str]) -> list[tuple[int, Mapping[str, str]]]:
     """Return the row of each image."""
-    known = _spellings(names)
+    known = _name_variants(names)
     found: dict[str, tuple[int, Mapping[str, str]]] = {}
     foreign = []
     for line, row in table.rows:
@@ -292,7 +292,7 @@ def _match_rows(table: Table, column: str, names: Sequence[str]) -> list[tuple[i
     return [found[name] for name in names]
 
 
-def _spellings(names: Sequence[str]) -> dict[str, str]:
+def _name_variants(names: Sequence[str]) -> dict[str, str]:
     """Return all ways to write a name in a table; exact names take precedence over shortened ones."""
     known: dict[str, str] = {}
     for shorten in (key_of, lambda name: name.rsplit("/", 1)[-1], str):
@@ -310,7 +310,7 @@ def _owner(value: str, known: Mapping[str, str]) -> str | None:
     return known.get(name) or known.get(key_of(name))
 
 
-def _place(row: Mapping[str, str], column: str | None, line: int, path: Path) -> int | None:
+def _parse_location(row: Mapping[str, str], column: str | None, line: int, path: Path) -> int | None:
     if column is None or not row[column].strip():
         return None
     place = _integer(row[column])
@@ -345,7 +345,7 @@ def _to_grid(
         return patches, 1, ""
     multiple = all((patch.row or 0) % size[0] == 0 and (patch.col or 0) % size[1] == 0 for patch in placed)
     if unit == "auto" and not (multiple and any(patch.row or patch.col for patch in placed)):
-        if not _look_like_pixels(placed, size):
+        if not _are_pixel_coordinates(placed, size):
             return patches, 1, ""
         places = {(patch.group, patch.row, patch.col) for patch in placed}
         if max(steps) < _SPARSE or len(places) < _MIN_PATCHES_FOR_STEP:
@@ -377,7 +377,7 @@ def _common_steps(placed: Sequence[Patch]) -> tuple[int, int]:
     return math.gcd(*rows), math.gcd(*cols)
 
 
-def _look_like_pixels(placed: Sequence[Patch], size: tuple[int, int]) -> bool:
+def _are_pixel_coordinates(placed: Sequence[Patch], size: tuple[int, int]) -> bool:
     """Return whether locations are so far apart, compared with a grid of patches, that they are probably pixels."""
     groups: dict[str, set[tuple[int, int]]] = {}
     for patch in placed:

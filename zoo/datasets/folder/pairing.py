@@ -159,12 +159,12 @@ def pair_files(images: Path, masks: Path, pattern: str | None = None) -> list[Pa
         ConfigError: if the pattern is not a regular expression with a group.
         DataError: if an image has no mask, a mask has no image, or a name is ambiguous.
     """
-    image_files = _by_name(images, list_files(images, "image"))
-    mask_files = _by_name(masks, list_files(masks, "mask"))
+    image_files = _files_by_name(images, list_files(images, "image"))
+    mask_files = _files_by_name(masks, list_files(masks, "mask"))
     key = key_of if pattern is None else _pattern_key(pattern)
     pairs = {name: mask_files[name] for name in image_files if name in mask_files} if pattern is None else {}
-    left_masks = _by_key(masks, [name for name in mask_files if name not in pairs], key)
-    left_images = _by_key(images, [name for name in image_files if name not in pairs], key)
+    left_masks = _names_by_key(masks, [name for name in mask_files if name not in pairs], key)
+    left_images = _names_by_key(images, [name for name in image_files if name not in pairs], key)
     for text, name in left_images.items():
         if text in left_masks:
             pairs[name] = mask_files[left_masks.pop(text)]
@@ -231,7 +231,7 @@ def _pattern_key(pattern: str) -> Callable[[str], str]:
     return key
 
 
-def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+def _files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in files:
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -241,7 +241,7 @@ def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def _by_key(folder: Path, names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
+def _names_by_key(folder: Path, names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
     keyed: dict[str, str] = {}
     for name in names:
         text = key(name)

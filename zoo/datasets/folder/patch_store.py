@@ -33,7 +33,7 @@ from zoo.datasets.folder.pairing import Pair
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.rasters.palettes import check_background
-from zoo.rasters.reading import plain_patches
+from zoo.rasters.reading import ignore_missing_georeference
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class PatchStore:
         self._hidden: dict[int, NDArray[np.uint8]] = {}
         self._mapped: PatchCache | None = None
         self._as_float = False
-        with plain_patches():
+        with ignore_missing_georeference():
             try:
                 self._load(progress, memory_limit)
             except _MixedDtypesError:
@@ -211,7 +211,7 @@ class PatchStore:
         first = self.pairs[0].image.name
         if one.names != self.names:
             raise DataError(
-                f"bands are {_listed(one.names)}, but in {first} they are {_listed(self.names)}", where=image
+                f"bands are {_join_names(one.names)}, but in {first} they are {_join_names(self.names)}", where=image
             )
         for number, (unit, usual) in enumerate(zip(one.units, self.units, strict=False), start=1):
             if unit and usual and unit != usual:
@@ -267,7 +267,7 @@ class PatchStore:
             return image
         if self._mapped is not None:
             return np.asarray(self._mapped.images[index])
-        with plain_patches():
+        with ignore_missing_georeference():
             one = self._decode(self.pairs[index])
         if one.image.shape != self.shape:
             raise DataError("has changed since it was checked", where=self.pairs[index].image)
@@ -503,5 +503,5 @@ def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
     return known[0] if max(known) == min(known) else float(f"{np.median(known):.4g}")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "not named"

@@ -101,19 +101,19 @@ def make_landcover(
     vigour = 1.0 + 0.08 * smooth(n, 30, rng)
 
     _cut_forest(shares, z, slope, cell, rng)
-    _lay(shares, Cover.SOIL, _degraded(slope, wooded, rng))
+    _add_cover(shares, Cover.SOIL, _bare_soil_share(slope, wooded, rng))
     crag = expit(2.5 * (smooth(n, 5, rng) + 0.13 * (slope - 38.0) + 8.0 * (rock - 0.3)))
-    _lay(shares, Cover.ROCK, 0.85 * crag * (slope > 28) * (smooth(n, 2, rng) > -0.8))
+    _add_cover(shares, Cover.ROCK, 0.85 * crag * (slope > 28) * (smooth(n, 2, rng) > -0.8))
     fields = _fields(shares, vigour, z, slope, above, town, roads, cell, farming, rng)
-    _lay(shares, Cover.SOIL, 0.85 * bars)
-    _lay(shares, Cover.WATER, water)
-    _lay(shares, Cover.BUILT, roads.share * (1 - 0.5 * water))
+    _add_cover(shares, Cover.SOIL, 0.85 * bars)
+    _add_cover(shares, Cover.WATER, water)
+    _add_cover(shares, Cover.BUILT, roads.share * (1 - 0.5 * water))
     houses = np.clip(0.55 + 0.35 * smooth(n, 1.2, rng), 0.1, 0.95) * town * (1 - water)
-    _lay(shares, Cover.BUILT, houses)
+    _add_cover(shares, Cover.BUILT, houses)
     return LandCover(shares, water > 0.5, town, fields, roads, vigour)
 
 
-def _lay(shares: Field, kind: Cover, share: Field) -> None:
+def _add_cover(shares: Field, kind: Cover, share: Field) -> None:
     """Cover ``share`` of every pixel with the class ``kind``, in place."""
     shares *= 1.0 - share
     shares[kind] += share
@@ -214,11 +214,11 @@ def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.rand
     bare[lots] = (cut * (1.0 - age) * 0.75)[lot]
     grass = np.zeros(slope.shape)
     grass[lots] = (cut * age)[lot]
-    _lay(shares, Cover.GRASS, np.clip(bare + grass, 0, 1))
-    _lay(shares, Cover.SOIL, bare)
+    _add_cover(shares, Cover.GRASS, np.clip(bare + grass, 0, 1))
+    _add_cover(shares, Cover.SOIL, bare)
 
 
-def _degraded(slope: Field, wooded: Field, rng: np.random.Generator) -> Field:
+def _bare_soil_share(slope: Field, wooded: Field, rng: np.random.Generator) -> Field:
     """Return the share of bare soil on slopes without landslides: sheet erosion, trampling, burnt patches.
 
     The share of bare soil varies between patches as it does between scars, so that the two differ only in shape and
@@ -262,8 +262,8 @@ def _fields(
     growth = rng.uniform(0.6, 1.15, size=parcel.max() + 1)
     soil = np.zeros((n, n))
     soil[fields] = np.where(ploughed, rng.uniform(0.6, 0.95, parcel.max() + 1), 0.12)[parcel]
-    _lay(shares, Cover.CROP, fields * 1.0)
-    _lay(shares, Cover.SOIL, soil)
+    _add_cover(shares, Cover.CROP, fields * 1.0)
+    _add_cover(shares, Cover.SOIL, soil)
     vigour[fields] *= growth[parcel]
     return np.asarray(fields)
 

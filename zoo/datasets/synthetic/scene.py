@@ -282,7 +282,7 @@ def generate_scene(seed: int, config: SceneConfig | None = None) -> Scene:
         visibility=difficulty.visibility,
         old_share=difficulty.old_share,
     )
-    bare = _bare_ground(slides, config.phase)
+    bare = _bare_soil_share(slides, config.phase)
     seen = observe(
         seed,
         bright,
@@ -334,7 +334,7 @@ def _failed_share(seed: int, ground: Ground, rain: Rain) -> float:
     return float(min(_FAILED_SHARE * response * unstable * scatter, _MAX_FAILED_SHARE))
 
 
-def _bare_ground(slides: Landslides, phase: str) -> Field:
+def _bare_soil_share(slides: Landslides, phase: str) -> Field:
     """Return the share of bare soil in each pixel; before the event only old landslides are bare."""
     shown = slides.visibility if phase != "pre" else np.where(slides.old, slides.visibility, 0.0)
     return np.asarray(shown[slides.number])
@@ -348,7 +348,7 @@ def _observe_before(seed: int, config: SceneConfig, cover: LandCover, slides: La
         seed,
         ground_reflectance(shares, vigour, region.spectra),
         shares[Cover.SOIL],
-        _bare_ground(slides, "pre"),
+        _bare_soil_share(slides, "pre"),
         np.zeros_like(elevation),
         elevation,
         config.pixel_size,

@@ -91,7 +91,7 @@ def make_terrain(seed: int, size: int, cell: float, config: TerrainConfig) -> Te
     rows, columns = _window(size, cell, coarse_cell, 2 * _COARSE, rng)
     for step in (2, 1):
         n = size // step
-        at = (_every(rows, step), _every(columns, step))
+        at = (_block_means(rows, step), _block_means(columns, step))
         z = ndimage.map_coordinates(z, at, order=3, mode="nearest") if step == 2 else _refined(z)
         rock = ndimage.map_coordinates(erodibility, at, order=1, mode="nearest")
         inflow = _window_inflow(at, flow, coarse_area, z)
@@ -238,7 +238,7 @@ def _refined(field: Field) -> Field:
     return np.asarray(ndimage.map_coordinates(field, np.meshgrid(at, at, indexing="ij"), order=3, mode="nearest"))
 
 
-def _every(field: Field, step: int) -> Field:
+def _block_means(field: Field, step: int) -> Field:
     """Return the means of ``field`` over squares of ``step`` cells."""
     n = field.shape[0] // step
     return np.asarray(field.reshape(n, step, n, step).mean(axis=(1, 3)))

@@ -375,7 +375,7 @@ class DynamicThresholds(AdditiveMixed):
                     {
                         "place": where.index[number],
                         "duration": float(duration),
-                        "intensity": _crossing(grid, self.logit(asked[self.columns_]), level),
+                        "intensity": _crossing_value(grid, self.logit(asked[self.columns_]), level),
                         "cutpoint": cut,
                         "tpr": found_tpr,
                         "fpr": found_fpr,
@@ -384,7 +384,7 @@ class DynamicThresholds(AdditiveMixed):
         return pd.DataFrame(rows)
 
 
-def _crossing(grid: NDArray[np.float64], logit: NDArray[np.float64], level: float) -> float:
+def _crossing_value(grid: NDArray[np.float64], logit: NDArray[np.float64], level: float) -> float:
     above = np.flatnonzero(logit >= level)
     if not above.size:
         return float("inf")

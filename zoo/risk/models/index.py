@@ -80,14 +80,14 @@ class RainlessIndex(RiskModel):
     def _probability(self, X: pd.DataFrame) -> NDArray[np.float64]:
         scaled = self._scaled(self._columns(self._static(X)))
         total = scaled @ np.array(list(self.weights_.values()))
-        design, extra = self._design(total[:, None], self._factor(X))
+        design, extra = self._design_matrix(total[:, None], self._factor(X))
         return np.asarray(expit(self.intercept_ + design @ np.array([self.slope_, *([self.gain_] if extra else [])])))
 
     def _fit_line(
         self, part: NDArray[np.float64], signs: list[int], y: NDArray[np.int64], factor: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
         """Regress the label on ``part`` and rain; set intercept and gain, and return the slopes of ``part``."""
-        design, extra = self._design(part, factor)
+        design, extra = self._design_matrix(part, factor)
         found = fit_logistic(design, y, signs=[*signs, *extra])
         self.intercept_ = found.intercept
         self.gain_ = float(found.coefficients[-1]) if extra else 0.0
@@ -119,7 +119,7 @@ class RainlessIndex(RiskModel):
     def _multiplies(self) -> bool:
         return True
 
-    def _design(
+    def _design_matrix(
         self, part: NDArray[np.float64], factor: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.float64], list[int]]:
         """Return the columns of the regression without intercept, and the signs of the last ones that are ln R_m."""
@@ -158,7 +158,7 @@ class RainIndex(RainlessIndex):
         )
         return np.asarray(rainfall_factor(intensity, duration, self.parameters, self.clip), dtype=np.float64)
 
-    def _design(
+    def _design_matrix(
         self, part: NDArray[np.float64], factor: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.float64], list[int]]:
         if factor is None:

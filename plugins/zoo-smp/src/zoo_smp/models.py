@@ -21,7 +21,7 @@ from zoo.errors import ConfigError, UnknownNameError
 from zoo.models.base import PADDED, SegmentationModel
 from zoo.models.encoders import WIDENED
 from zoo.registry import Choice, forwards_options
-from zoo_smp.table import Encoder, least_side, table
+from zoo_smp.table import Encoder, min_side, table
 from zoo_smp.weights import build
 
 CLASSES = (
@@ -285,7 +285,7 @@ class SmpModel(SegmentationModel):
             raise ConfigError(f"encoder_depth must be from 1 to 5, not {depth}", where=where)
         arguments = options.arguments(decoder)
         stride = encoder.multiple or 2**depth
-        least = least_side(decoder, arguments.get("encoder_output_stride", 1))
+        least = min_side(decoder, arguments.get("encoder_output_stride", 1))
         minimum = max(min(encoder.minimum, 2 * stride), least)
         super().__init__(options.in_channels, options.classes, stride=stride, minimum_size=minimum)
         with warnings.catch_warnings():

@@ -103,7 +103,7 @@ def variants(family: str) -> Variants:
     return Variants(family.removeprefix("smp/"))
 
 
-def least_side(decoder: str, output_stride: int) -> int:
+def min_side(decoder: str, output_stride: int) -> int:
     """Return the smallest height and width that a decoder takes; the encoder may need more.
 
     The attention of PAN halves the deepest map three times.
@@ -118,7 +118,7 @@ def _fields(name: str, encoder: Encoder, decoder: str) -> dict[str, Any]:
     return {
         "parameters": facts.parameters,
         "gmac": facts.gmac,
-        "minimum_size": max(encoder.minimum, least_side(decoder, facts.output_stride)),
+        "minimum_size": max(encoder.minimum, min_side(decoder, facts.output_stride)),
         "encoder_weights": weights,
         "encoder_weights_licence": encoder.licence,
         "flags": [flag for flag, holds in flags.items() if holds],

@@ -46,7 +46,7 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
         try:
             network = decoder(encoder.smp, encoder_weights="file", pretrained_cfg_overlay=overlay, **arguments)
         except (RuntimeError, KeyError) as error:
-            raise _misfit(encoder, weights, error) from error
+            raise _load_error(encoder, weights, error) from error
         finally:
             logger.setLevel(level)
         # timm ignores missing tensors silently.
@@ -54,10 +54,10 @@ def build(decoder: type[nn.Module], encoder: Encoder, weights: str | None, **arg
         expected = network.encoder.model.state_dict()  # type: ignore[union-attr]
         missing = [key for key in expected if key.replace(".", "_") not in given and "num_batches" not in key]
         if missing:
-            raise _misfit(encoder, weights, KeyError(f"{len(missing)} tensors are missing, such as {missing[0]}"))
+            raise _load_error(encoder, weights, KeyError(f"{len(missing)} tensors are missing, such as {missing[0]}"))
         return network
     network = decoder(encoder.smp, encoder_weights=None, **arguments)
-    _fill(network.encoder, encoder, state, weights)  # type: ignore[arg-type]
+    _load_state(network.encoder, encoder, state, weights)  # type: ignore[arg-type]
     return network
 
 
@@ -125,7 +125,7 @@ def _download(decoder: type[nn.Module], encoder: Encoder, weights: str, argument
         ) from error
 
 
-def _fill(target: nn.Module, encoder: Encoder, state: dict[str, Tensor], weights: str) -> None:
+def _load_state(target: nn.Module, encoder: Encoder, state: dict[str, Tensor], weights: str) -> None:
     expected = target.state_dict()
     adapted = {}
     for key, tensor in state.items():
@@ -136,10 +136,10 @@ def _fill(target: nn.Module, encoder: Encoder, state: dict[str, Tensor], weights
     try:
         target.load_state_dict(adapted)
     except (RuntimeError, KeyError) as error:
-        raise _misfit(encoder, weights, error) from error
+        raise _load_error(encoder, weights, error) from error
 
 
-def _misfit(encoder: Encoder, weights: str, error: Exception) -> ModelError:
+def _load_error(encoder: Encoder, weights: str, error: Exception) -> ModelError:
     return ModelError(
         f"the weights do not fit {encoder.smp}: " + " ".join(str(error).split())[:300],
         where=f"{_WHERE}={weights}",

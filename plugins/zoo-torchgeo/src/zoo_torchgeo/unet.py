@@ -21,11 +21,11 @@ from zoo_torchgeo.weights import (
     InputScaling,
     Request,
     adapt_stem,
-    announce,
     check_bands,
     load_exactly,
     match_bands,
     request,
+    warn_unmatched_bands,
 )
 
 PROVENANCE = (
@@ -193,25 +193,25 @@ class PretrainedUNet(SegmentationModel):
         unused = ("fc.", "norm.", "head.", "_conv_head.", "_bn1.", *(("layer4.",) if self.stride < 32 else ()))
         load_exactly(self.encoder.body, state, may_have=unused, weights=entry.name)
         if rest:
-            load_exactly(self.decoder, _part(rest, "decoder."), weights=entry.name)
-            head = _part(rest, "segmentation_head.0.")
+            load_exactly(self.decoder, _substate(rest, "decoder."), weights=entry.name)
+            head = _substate(rest, "segmentation_head.0.")
             if head and head["bias"].shape == self.head.bias.shape:  # type: ignore[union-attr]
                 load_exactly(self.head, head, weights=entry.name)
         self.scaling.expect(matching, entry)
-        announce(entry, matching, bands)
+        warn_unmatched_bands(entry, matching, bands)
 
 
 def _layout(raw: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the tensors of the encoder and those of the decoder from any published layout."""
     state = dict(raw["state_dict"]) if isinstance(raw.get("state_dict"), Mapping) else dict(raw)
     for prefix in ("encoder.", "backbone."):
-        encoder = _part(state, prefix)
+        encoder = _substate(state, prefix)
         if encoder:
             return encoder, state if prefix == "encoder." else {}
     return state, {}
 
 
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _substate(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

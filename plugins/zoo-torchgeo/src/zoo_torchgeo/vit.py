@@ -15,7 +15,7 @@ from zoo_torchgeo.backbones import TERRATORCH, VITS, Backbone
 from zoo_torchgeo.bands import Sensor
 from zoo_torchgeo.names import split_variant
 from zoo_torchgeo.tokens import make_tokens
-from zoo_torchgeo.weights import InputScaling, Request, announce, check_bands, match_bands, request
+from zoo_torchgeo.weights import InputScaling, Request, check_bands, match_bands, request, warn_unmatched_bands
 
 PROVENANCE = (
     Choice("S", "The transformer, its embeddings and its weights are those of torchgeo or terratorch.", "their code"),
@@ -129,7 +129,7 @@ class PretrainedTransformer(SegmentationModel):
         if entry.bands:
             matching = match_bands(entry, bands, self.in_channels, sensor)
             self.scaling.expect(matching, entry)
-            announce(entry, matching, bands)
+            warn_unmatched_bands(entry, matching, bands)
 
 
 def create(

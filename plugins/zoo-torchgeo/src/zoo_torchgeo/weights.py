@@ -282,7 +282,7 @@ def adapt_stem(kernel: Tensor, matching: Matching, shift: Sequence[float]) -> tu
     return adapted, constant
 
 
-def announce(entry: Published, matching: Matching, bands: Sequence[str] | None) -> None:
+def warn_unmatched_bands(entry: Published, matching: Matching, bands: Sequence[str] | None) -> None:
     """Warn of bands that are missing, extra or unknown; do nothing if all match."""
     if bands is None:
         text = "the names of the bands are not known; the mean kernel of the trained bands is used for every band"
