@@ -334,9 +334,9 @@ def check_outputs(outputs: Iterable[PathLike | None], inputs: Iterable[PathLike]
     Raises:
         ConfigError: also if two paths are the same.
     """
-    paths = [Path(one) for one in outputs if one is not None]
-    read = [Path(one) for one in inputs]
-    if len({one.resolve() for one in paths}) < len(paths):
+    paths = [Path(path) for path in outputs if path is not None]
+    read = [Path(path) for path in inputs]
+    if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError("two outputs have the same name", where=paths[-1], hint="Give each file its own name")
     for path in paths:
         check_output(path, read, overwrite=overwrite)
@@ -495,13 +495,13 @@ def check_writable_folder(folder: str | os.PathLike[str]) -> Path:
 def check_could_write(folder: str | os.PathLike[str]) -> None:
     """Check that a file could be written to ``folder``; remove the folders that were created for the check."""
     folder = Path(folder)
-    absent = [one for one in (folder, *folder.parents) if not one.exists()]
+    absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         check_writable_folder(folder)
     finally:
-        for one in absent:
+        for parent in absent:
             with suppress(OSError):
-                one.rmdir()
+                parent.rmdir()
 
 
 def cache_folder(name: str) -> Path:

@@ -290,8 +290,8 @@ class LocalExecutor(Generic[T]):
     ) -> None:
         """Kill the processes that are still running."""
         with _signals_blocked():
-            for one in self._running.values():
-                one.stop()
+            for running in self._running.values():
+                running.stop()
             self._running.clear()
 
     @property
@@ -312,15 +312,15 @@ class LocalExecutor(Generic[T]):
 
     def poll(self) -> list[tuple[Job[T], Outcome[T]]]:
         """Wait until a process reports, or at most a second; return the jobs that ended."""
-        limits = [one.seconds_left for one in self._running.values() if one.seconds_left is not None]
-        wait([one.connection for one in self._running.values()], timeout=min([POLL_S, *limits]))
+        limits = [running.seconds_left for running in self._running.values() if running.seconds_left is not None]
+        wait([running.connection for running in self._running.values()], timeout=min([POLL_S, *limits]))
         ended = []
-        for slot, one in list(self._running.items()):
-            one.advance()
-            if one.outcome is not None:
-                one.stop()
+        for slot, running in list(self._running.items()):
+            running.advance()
+            if running.outcome is not None:
+                running.stop()
                 del self._running[slot]
-                ended.append((one.submitted, one.outcome))
+                ended.append((running.submitted, running.outcome))
         return ended
 
     def place(self, job: Job[T], slot: int) -> Job[T]:

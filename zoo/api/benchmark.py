@@ -343,8 +343,8 @@ def _entries(models: str | Sequence[str | ModelEntry]) -> tuple[ModelEntry, ...]
     if isinstance(models, str):
         return tuple(ModelEntry(name) for name in select_models(models))
     found: list[ModelEntry] = []
-    for one in models:
-        found += [one] if isinstance(one, ModelEntry) else [ModelEntry(name) for name in select_models(one)]
+    for model in models:
+        found += [model] if isinstance(model, ModelEntry) else [ModelEntry(name) for name in select_models(model)]
     if not found:
         raise ConfigError("no model was named", where="models")
     return tuple(found)
@@ -353,7 +353,7 @@ def _entries(models: str | Sequence[str | ModelEntry]) -> tuple[ModelEntry, ...]
 def _selected(chosen: Benchmark, models: str | Sequence[str | ModelEntry]) -> Benchmark:
     if isinstance(models, str):
         return chosen.selected(models)
-    if all(isinstance(one, str) for one in models):
+    if all(isinstance(model, str) for model in models):
         return chosen.selected(",".join(map(str, models)))
     raise ConfigError(
         "a configuration names its own models", where="models", hint="Give labels, names or patterns to choose some"

@@ -91,7 +91,7 @@ def _environment() -> Iterator[Finding]:
 
 def _versions() -> Iterator[Finding]:
     """Compare every package that zoo or a plugin needs with the requirements of its dependents."""
-    wrong = list(unmet_requirements(OWN_DISTRIBUTION, *(one.distribution for one in plugin_reports())))
+    wrong = list(unmet_requirements(OWN_DISTRIBUTION, *(report.distribution for report in plugin_reports())))
     for text, advice in wrong:
         yield Finding("versions", "problem", text, advice)
     for name, reason, advice in CONFLICTS:
@@ -137,7 +137,7 @@ def unmet_requirements(*roots: str) -> Iterator[tuple[str, str]]:
             elif not need.specifier.contains(installed, prereleases=True):
                 yield f"{name} needs {need.name} {need.specifier}, and {installed} is installed", advice
             else:
-                waiting += [(need.name, one) for one in ("", *need.extras)]
+                waiting += [(need.name, extra) for extra in ("", *need.extras)]
 
 
 def _devices() -> Iterator[Finding]:
@@ -213,7 +213,7 @@ def _caches() -> Iterator[Finding]:
         check_could_write(root)
     except ZooError as error:
         yield Finding("caches", "problem", f"{root} {error.problem}", "Name another folder in ZOO_CACHE")
-    places = {one: root / one.name for one in sorted(root.iterdir())} if root.is_dir() else {}
+    places = {path: root / path.name for path in sorted(root.iterdir())} if root.is_dir() else {}
     for place in places.values():
         yield _cache(f"{place}", place)
     hub = os.environ.get("HF_HOME") or str(home_folder() / ".cache" / "huggingface")
@@ -234,7 +234,9 @@ def _cache(text: str, place: Path) -> Finding:
 
 def _data() -> Iterator[Finding]:
     root = cache_folder("datasets")
-    found = [one for one in sorted(root.iterdir()) if one.is_dir() and one.name != "headers"] if root.is_dir() else []
+    found = (
+        [path for path in sorted(root.iterdir()) if path.is_dir() and path.name != "headers"] if root.is_dir() else []
+    )
     for place in found:
         yield Finding("data", "ok", f"{place.name}: {place}, {_size(folder_size(place))}")
     if not found:
@@ -252,18 +254,20 @@ def _space(topic: str, folder: Path) -> Finding:
 
 
 def _plugins() -> Iterator[Finding]:
-    reports = [one for one in plugin_reports() if one.distribution != OWN_DISTRIBUTION or one.status != "loaded"]
-    for one in reports:
-        name = f"{one.name} {one.version}".rstrip()
-        if one.status == "failed":
-            advice = f"Tell its author (zoo plugins --json has the traceback), or: zoo plugins disable {one.name}"
-            yield Finding("plugins", "problem", f"{name} failed: {one.error}", advice)
-        elif one.status == "disabled":
-            yield Finding("plugins", "note", f"{name} is disabled", f"zoo plugins enable {one.name}")
-        elif one.status == "skipped":
+    reports = [
+        report for report in plugin_reports() if report.distribution != OWN_DISTRIBUTION or report.status != "loaded"
+    ]
+    for report in reports:
+        name = f"{report.name} {report.version}".rstrip()
+        if report.status == "failed":
+            advice = f"Tell its author (zoo plugins --json has the traceback), or: zoo plugins disable {report.name}"
+            yield Finding("plugins", "problem", f"{name} failed: {report.error}", advice)
+        elif report.status == "disabled":
+            yield Finding("plugins", "note", f"{name} is disabled", f"zoo plugins enable {report.name}")
+        elif report.status == "skipped":
             yield Finding("plugins", "note", f"{name} is left out by ZOO_PLUGINS", "Unset ZOO_PLUGINS to load it")
         else:
-            kinds = ", ".join(kind.replace("_", " ") for kind in one.provides)
+            kinds = ", ".join(kind.replace("_", " ") for kind in report.provides)
             yield Finding("plugins", "ok", f"{name} registers {kinds}" if kinds else f"{name} is loaded")
     if not reports:
         yield Finding("plugins", "ok", "no plugins are installed")

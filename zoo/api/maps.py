@@ -74,7 +74,9 @@ def accuracy(
         points = read_points(Path(samples), classes, column)
         strata, numbers = survey(classes, places=points.places, progress=progress)
     counts = _count(points, strata, numbers)
-    return estimate_areas([one.name for one in strata], counts, np.array([one.area / 1e6 for one in strata]))
+    return estimate_areas(
+        [stratum.name for stratum in strata], counts, np.array([stratum.area / 1e6 for stratum in strata])
+    )
 
 
 def draw_sample(
@@ -127,13 +129,13 @@ def draw_sample(
             raise ConfigError(
                 f"{count} points are too few for {len(strata)} classes", hint="Give at least 50 for each class"
             )
-        shares = allocate_points([one.pixels for one in strata], count)
-        places = np.concatenate([one.drawn[:share] for one, share in zip(strata, shares, strict=True)])
-        names = [one.name for one, share in zip(strata, shares, strict=True) for _ in range(share)]
+        shares = allocate_points([stratum.pixels for stratum in strata], count)
+        places = np.concatenate([stratum.drawn[:share] for stratum, share in zip(strata, shares, strict=True)])
+        names = [stratum.name for stratum, share in zip(strata, shares, strict=True) for _ in range(share)]
         # Points ordered by class would reveal the class on the map to the interpreter.
         order = np.random.default_rng(seed).permutation(len(places))
-        write_points(out, classes, places[order], [names[one] for one in order], seed)
-    return {one.name: share for one, share in zip(strata, shares, strict=True)}
+        write_points(out, classes, places[order], [names[index] for index in order], seed)
+    return {stratum.name: share for stratum, share in zip(strata, shares, strict=True)}
 
 
 @contextmanager
@@ -164,9 +166,9 @@ def _opened(path: Path, threshold: float | None) -> Iterator[ClassMap]:
 
 def _count(points: SamplePoints, strata: tuple[Stratum, ...], numbers: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the error matrix in points, int64 (k, k)."""
-    order = {one.number: place for place, one in enumerate(strata)}
-    columns = {str(one.number): place for place, one in enumerate(strata)}
-    columns |= {one.name: place for place, one in enumerate(strata)}
+    order = {stratum.number: place for place, stratum in enumerate(strata)}
+    columns = {str(stratum.number): place for place, stratum in enumerate(strata)}
+    columns |= {stratum.name: place for place, stratum in enumerate(strata)}
     counts = np.zeros((len(strata), len(strata)), np.int64)
     for row, (number, reference) in enumerate(zip(numbers, points.references, strict=True)):
         if np.isnan(number):
@@ -181,7 +183,7 @@ def _count(points: SamplePoints, strata: tuple[Stratum, ...], numbers: NDArray[n
             )
         if reference not in columns:
             raise UnknownNameError(
-                "class", reference, [one.name for one in strata], where=f"{points.path}, row {row + 1}"
+                "class", reference, [stratum.name for stratum in strata], where=f"{points.path}, row {row + 1}"
             )
         counts[order[int(number)], columns[reference]] += 1
     return counts

@@ -156,7 +156,7 @@ def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:
             raise PluginError(report.error or f"the plugin is {report.status}", where=report.name)
     specs = [spec for report in reports for spec in found.tested(report.name)]
     if not specs:
-        families = [one for report in reports for one in report.provides.get("models", ())]
+        families = [model for report in reports for model in report.provides.get("models", ())]
         hint = f"Name one model of {', '.join(families)}" if families else "zoo plugins shows what it registers"
         raise ConfigError("registers nothing that zoo check tests", where=plugin, hint=hint)
     return specs, {}

@@ -184,7 +184,7 @@ class TrainedModel:
         if isinstance(image, (str, os.PathLike)):
             return self._predict_file(os.fspath(image), bands, any_pixel_size, tile, overlap)
         if type(image).__module__.split(".")[0] == "xarray":
-            wanted = [one.name for one in self.bands]
+            wanted = [band.name for band in self.bands]
             return predict_labelled(
                 image, wanted, self._expected, lambda values: self._predict_array(values, tile, overlap)
             )
@@ -373,7 +373,9 @@ class TrainedModel:
             cluster=cluster,
             overwrite=overwrite,
         )
-        others = [one if isinstance(one, TrainedModel) else load(one, device=str(self.device)) for one in ensemble]
+        others = [
+            member if isinstance(member, TrainedModel) else load(member, device=str(self.device)) for member in ensemble
+        ]
         bundles = [one.bundle for one in others]
         return map_bundle(self.bundle, request, others=bundles, progress=progress, notify=notify, warn=warn)
 
@@ -580,7 +582,7 @@ class TrainedModel:
         from zoo.mapping.explanation import explain_scene
 
         paths = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
-        inputs = [Path(one) for one in (*paths, truth) if one is not None]
+        inputs = [Path(path) for path in (*paths, truth) if path is not None]
         _check_explanation_files(picture, record, inputs, overwrite=overwrite)
         label = " ".join(filter(None, ("" if self.folder is None else str(self.folder), self.bundle.label)))
         found = explain_scene(

@@ -198,7 +198,11 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
             error.problem, where=error.where, hint="A card belongs in the folder of its bundle; save the bundle there"
         ) from error
     place = folder / CARD_PICTURES
-    whole = [one.calibration for one in bundle.evaluations if one.group is None and one.calibration is not None]
+    whole = [
+        evaluation.calibration
+        for evaluation in bundle.evaluations
+        if evaluation.group is None and evaluation.calibration is not None
+    ]
     if whole or measured is not None:
         place.mkdir(exist_ok=True)
     if whole:

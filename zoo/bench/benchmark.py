@@ -126,7 +126,7 @@ class Benchmark:
         return {
             "name": self.name,
             "title": self.title,
-            "models": [one.to_dict() for one in self.models],
+            "models": [model.to_dict() for model in self.models],
             "data": self.data.to_dict(),
             "recipe": self.recipe.to_dict(),
             "seeds": list(self.seeds),
@@ -365,7 +365,7 @@ def parse_benchmark(content: dict[str, Any], path: Path) -> Benchmark:
 
 def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
     """Return a table of the file as a dataclass; an unknown key is an error that suggests the nearest one."""
-    known = [one.name for one in fields(kind)]  # type: ignore[arg-type]
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise UnknownNameError("key", key, known, where=where)
@@ -374,7 +374,7 @@ def _typed(values: Mapping[str, Any], kind: type[T], where: str) -> T:
 
 def _entry(table: dict[str, Any], folder: Path, where: str) -> ModelEntry:
     # ``from`` is a Python keyword, so it cannot be a field name.
-    known = ("from", *(one.name for one in fields(_ModelTable) if one.name != "parent"))
+    known = ("from", *(field.name for field in fields(_ModelTable) if field.name != "parent"))
     for key in table:
         if key not in known:
             raise UnknownNameError("key", key, known, where=where)
@@ -437,7 +437,7 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
     name = given if isinstance(given, str) else changes.pop("name", "quick")
     if not isinstance(name, str):
         raise ConfigError(f"name must be a string, not {name!r}", where=where)
-    known = [one.name for one in fields(Recipe) if one.name not in ("name", "summary")]
+    known = [field.name for field in fields(Recipe) if field.name not in ("name", "summary")]
     for key in changes:
         if key not in known:
             raise UnknownNameError("key", key, ["name", *known], where=where)

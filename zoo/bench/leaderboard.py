@@ -372,7 +372,7 @@ class Leaderboard:
     def trials(self) -> dict[str, list[TrialResult]]:
         """Trials with figures by label, in the order of the rows; the seeds of each model are in order."""
         good = sorted((result for result in self.results if result.ok), key=lambda result: result.config.seed)
-        grouped = {row.model: [one for one in good if one.config.label == row.model] for row in self.rows}
+        grouped = {row.model: [result for result in good if result.config.label == row.model] for row in self.rows}
         return {label: found for label, found in grouped.items() if found}
 
 
@@ -397,7 +397,7 @@ def make_leaderboards(results: Iterable[TrialResult], baseline: str | None = Non
 def _version(results: Sequence[TrialResult]) -> str:
     """Return text that distinguishes results whose data differ only in content."""
     content = json.dumps(results[0].config.fingerprints, sort_keys=True)
-    days = [one.measurements.started[:10] for one in results if one.measurements is not None]
+    days = [result.measurements.started[:10] for result in results if result.measurements is not None]
     measured = f", measured until {max(days)}" if any(days) else ""
     return f"content {hashlib.sha256(content.encode()).hexdigest()[:8]} of the data{measured}"
 

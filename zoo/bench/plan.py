@@ -394,8 +394,8 @@ def estimate(
 def makespan(seconds: Sequence[float], jobs: int) -> float:
     """Return the seconds until the last trial is done, if each starts when one of ``jobs`` slots becomes free."""
     places = [0.0] * jobs
-    for one in seconds:
-        places[places.index(min(places))] += one
+    for duration in seconds:
+        places[places.index(min(places))] += duration
     return max(places)
 
 

@@ -229,7 +229,7 @@ def _same_weights(adapted: TrialResult, trained: TrialResult) -> bool:
     """Return whether an adapted trial started from the weights of a trained trial, as far as is known."""
     if adapted.measurements is None or trained.measurements is None:
         return True
-    sources = {one.source.weights_sha256 for one in adapted.measurements.adaptations} - {""}
+    sources = {adaptation.source.weights_sha256 for adaptation in adapted.measurements.adaptations} - {""}
     return not trained.measurements.weights_sha256 or sources <= {trained.measurements.weights_sha256}
 
 

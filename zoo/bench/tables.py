@@ -71,7 +71,7 @@ def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = 
     from rich.text import Text
 
     columns, needed = _fitting(board.rows, shown_columns(board.rows, keys), width if keys is None else 10**6)
-    left_out = [one.heading for one in shown_columns(board.rows, keys) if one not in columns]
+    left_out = [column.heading for column in shown_columns(board.rows, keys) if column not in columns]
     with_paper = [row for row in board.rows if row.paper is not None]
     beside = bool(with_paper) and needed + _paper_width(with_paper) <= width
     ours, paper = _rich_table("model", columns), _rich_table("paper", ())
@@ -168,7 +168,7 @@ def records(rows: Iterable[Row], keys: Sequence[str] | None = None) -> list[dict
             "model": record["model"],
             "status": record["status"],
             "error": record["error"],
-            **{key: value for one in chosen for key, value in _with_ends(record, one).items()},
+            **{key: value for column in chosen for key, value in _with_ends(record, column).items()},
         }
         for record in found
     ]

@@ -109,7 +109,7 @@ class TimeLeft:
         worked = sum(one.worked_here for one in measured)
         if worked <= FIRST_SHARE * sum(one.cost for one in trials):
             return None
-        common = sum(one.spent(now) for one in measured) / worked
+        common = sum(trial.spent(now) for trial in measured) / worked
         left = longest = 0.0
         for adapted in (False, True):
             kind = [one for one in trials if one.adapted is adapted]
@@ -120,5 +120,5 @@ class TimeLeft:
             waits = [rate * (one.cost - one.worked) for one in kind]
             left, longest = left + sum(waits), max([longest, *waits])
         # Trials that run at the same time share the remaining time, but none ends before its own work is done.
-        busy = sum(one.spent(now) for one in trials)
+        busy = sum(trial.spent(now) for trial in trials)
         return max(longest, left * (now - self._started) / busy) if busy else left

@@ -152,12 +152,12 @@ def _print(adaptation: Adaptation, figures: dict[str, Any]) -> None:
     several = len(adaptation.scales) > 1
     rows = [
         (
-            f"{one.layer} x{one.scale:g}" if several else one.layer,
-            f"{one.distance:.3f}",
-            "unknown" if one.chance is None else f"{one.chance:.3f}",
-            f"{one.share:.2f}",
+            f"{shift.layer} x{shift.scale:g}" if several else shift.layer,
+            f"{shift.distance:.3f}",
+            "unknown" if shift.chance is None else f"{shift.chance:.3f}",
+            f"{shift.share:.2f}",
         )
-        for one in adaptation.shifts
+        for shift in adaptation.shifts
     ]
     out().print(make_table(headings, rows, right=headings[1:]))
     if adaptation.scale_agreements:

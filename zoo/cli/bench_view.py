@@ -60,8 +60,8 @@ class BenchView:
         self._stage: dict[str, str] = {}
         self._running: dict[str, TrialConfig] = {}
         self._time_left = TimeLeft(
-            {one.file_stem: relative_costs(one, sizes[one.setting], pixels[one.setting]) for one in trials},
-            frozenset(one.file_stem for one in trials if one.adapted),
+            {trial.file_stem: relative_costs(trial, sizes[trial.setting], pixels[trial.setting]) for trial in trials},
+            frozenset(trial.file_stem for trial in trials if trial.adapted),
         )
         self._started = time.monotonic()
         self._logged = 0.0

@@ -55,7 +55,7 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         names = table.names(words[0] if words else None) if words or every else list(table)
-    for text in dict.fromkeys(str(one.message) for one in caught):
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
         warn(text)
     if words and not names:
         table.get(words[0])
@@ -63,8 +63,8 @@ def models(words: tuple[str, ...], every: bool, as_json: bool) -> None:
         print_json([_listed_model(table, name) for name in names])
         return
     rows = [
-        (one.name, _format_millions(one.parameters), _number(one.gmac), one.summary, one.provider)
-        for one in table.listed(names)
+        (spec.name, _format_millions(spec.parameters), _number(spec.gmac), spec.summary, spec.provider)
+        for spec in table.listed(names)
     ]
     if not words and not every:
         rows += [(family.pattern, "", "", _family_summary(family), provider) for family, provider in table.families]
@@ -148,11 +148,11 @@ def doctor(as_json: bool) -> None:
     import zoo
 
     findings = zoo.doctor()
-    problems = sum(one.status == "problem" for one in findings)
+    problems = sum(finding.status == "problem" for finding in findings)
     if as_json:
-        print_json([dict(vars(one)) for one in findings])
+        print_json([dict(vars(finding)) for finding in findings])
     else:
-        rows = [(one.topic, one.status, one.text, one.advice) for one in findings]
+        rows = [(finding.topic, finding.status, finding.text, finding.advice) for finding in findings]
         print_columns(("topic", "status", "finding", "what to do"), rows)
         note(f"{problems} problems" if problems != 1 else "1 problem")
     if problems:
@@ -239,7 +239,7 @@ def check(name: str, options: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json([{"name": of, **vars(result)} for of, result in results])
     else:
-        rows = [(of, one.check, one.status, f"{one.seconds:.1f}", one.message) for of, one in results]
+        rows = [(of, result.check, result.status, f"{result.seconds:.1f}", result.message) for of, result in results]
         headings = ("name", "check", "status", "seconds", "reason")
         first = 1 if len(specs) == 1 else 0
         print_columns(headings[first:], [row[first:] for row in rows], right=("seconds",))
@@ -315,7 +315,7 @@ def _show_model(spec: ModelSpec, as_json: bool) -> None:
     print_options(console, spec.options, f"zoo train {spec.name} --option NAME=VALUE")
     if spec.provenance:
         console.print("\n[bold]sources of the design choices[/bold]  (P paper, S cited source, O our own choice)")
-        choices = [(one.mark, one.what, one.source) for one in spec.provenance]
+        choices = [(choice.mark, choice.what, choice.source) for choice in spec.provenance]
         console.print(make_table(("", "choice", "source"), choices))
 
 

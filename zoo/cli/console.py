@@ -66,7 +66,10 @@ def print_options(console: Console, options: Sequence[Option], usage: str) -> No
     """Print the options of a model or data set and how to set them; print nothing if there are none."""
     if not options:
         return
-    rows = [(one.name, _default(one), " | ".join(map(str, one.choices)) or one.kind, one.help) for one in options]
+    rows = [
+        (option.name, _default(option), " | ".join(map(str, option.choices)) or option.kind, option.help)
+        for option in options
+    ]
     console.print(f"\n[bold]options[/bold]  ({usage})")
     console.print(make_table(("name", "default", "values", "description"), rows))
 

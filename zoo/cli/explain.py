@@ -88,10 +88,10 @@ def _print(found: Any) -> None:
     explanation = found.explanation
     with_truth = found.truth is not None
     rows = []
-    for one in explanation.ranked():
-        cells = [one.label, f"{one.probability:.3f}", f"{one.change:+.3f}", f"{one.logit_change:+.2f}"]
-        dice = "-" if one.dice is None else f"{one.dice:.3f}"
-        rows.append((*cells, f"{one.kept:.3f}", *([dice] if with_truth else [])))
+    for effect in explanation.ranked():
+        cells = [effect.label, f"{effect.probability:.3f}", f"{effect.change:+.3f}", f"{effect.logit_change:+.2f}"]
+        dice = "-" if effect.dice is None else f"{effect.dice:.3f}"
+        rows.append((*cells, f"{effect.kept:.3f}", *([dice] if with_truth else [])))
     headings = ("replaced", "probability", "change", "log odds", "mask kept", *(["Dice"] if with_truth else []))
     out().print(make_table(headings, rows, right=headings[1:]))
     if explanation.base.dice is not None:

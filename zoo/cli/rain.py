@@ -22,7 +22,7 @@ def rain_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_records(**given: Any) -> None:
         records = [
-            kind(**{one.name: given.pop(one.name) for one in fields(kind)}) for kind in (EventRules, RainReading)
+            kind(**{field.name: given.pop(field.name) for field in fields(kind)}) for kind in (EventRules, RainReading)
         ]
         command(rules=records[0], reading=records[1], **given)
 

@@ -159,14 +159,14 @@ def _print(report: StackReport, save_weights: Path | None) -> None:
     rows = [
         (
             name,
-            f"{one.minimum:.4g}",
-            f"{one.mean:.4g}",
-            f"{one.maximum:.4g}",
-            f"{one.std:.4g}",
-            f"{one.valid_percent:.1f} %",
+            f"{statistics.minimum:.4g}",
+            f"{statistics.mean:.4g}",
+            f"{statistics.maximum:.4g}",
+            f"{statistics.std:.4g}",
+            f"{statistics.valid_percent:.1f} %",
             report.sources[name],
         )
-        for name, one in report.statistics.items()
+        for name, statistics in report.statistics.items()
     ]
     console = out()
     columns = ("channel", "min", "mean", "max", "std", "valid", "made of")

@@ -38,7 +38,9 @@ def metric_warnings() -> Iterator[None]:
         try:
             yield
         finally:
-            texts = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, MetricWarning))
+            texts = dict.fromkeys(
+                str(warning.message) for warning in caught if issubclass(warning.category, MetricWarning)
+            )
     for text in texts:
         warn(printable(text))
 

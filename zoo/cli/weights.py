@@ -86,7 +86,7 @@ def _show(spec: WeightsSpec, as_json: bool) -> None:
     if spec.figures:
         headings = ("measured on", "patches", "Dice", "95 % interval", "precision", "recall", "IoU")
         console.print()
-        console.print(make_table(headings, [_row(one) for one in spec.figures], right=headings[1:]))
+        console.print(make_table(headings, [_row(figure) for figure in spec.figures], right=headings[1:]))
     if spec.limits:
         console.print("\n[bold]known limits[/bold]")
         for text in spec.limits:

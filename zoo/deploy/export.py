@@ -251,7 +251,7 @@ def export_model(
         try:
             with staged(config.path) as draft:
                 write(draft)
-                size = sum(one.stat().st_size for one in draft.parent.iterdir())
+                size = sum(path.stat().st_size for path in draft.parent.iterdir())
                 random, sizes, real, split = _compare_draft(subject, config, model, draft, splits)
         except _TooFarError as far:
             failure = str(far)

@@ -368,8 +368,8 @@ def candidates_for(
     on_cpu = example.device.type == "cpu"
     threads = torch.get_num_threads()
     streams = min(threads, len(example)) if on_cpu else 1
-    usable = [one for one in precisions if one == "fp32" or bf16_in_hardware(example.device)]
-    for fused in [TorchOptions(one) for one in usable]:
+    usable = [precision for precision in precisions if precision == "fp32" or bf16_in_hardware(example.device)]
+    for fused in [TorchOptions(precision) for precision in usable]:
         add_torch(fused)
         for count in [count for count in IMAGES_PER_PASS if count * streams <= len(example) and count < len(example)]:
             if streams == 1:

@@ -103,7 +103,7 @@ def keep_in_float(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Col
         names: node names of the convolutions.
     """
     mixed = copy.deepcopy(quantised)
-    weights = {one.name: one for one in graph.graph.initializer}
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
     inputs = {node.name: node.input for node in graph.graph.node if node.name in names}
     added: set[str] = set()
     for node in mixed.graph.node:

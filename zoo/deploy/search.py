@@ -390,7 +390,7 @@ class _Search:
         return folded.model
 
     def _hybrid_forms(self) -> dict[str, dict[str, HybridForm]]:
-        return {one: choose_hybrid_forms(self.folded, self.example, one) for one in self.precisions}
+        return {precision: choose_hybrid_forms(self.folded, self.example, precision) for precision in self.precisions}
 
     def _prepare(self, candidate: Candidate) -> bool:
         """Build a form and compare its logits; return whether it can be used and note the reason if not."""

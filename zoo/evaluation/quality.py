@@ -134,8 +134,8 @@ class BlockCoverage:
         if len(blocks) < 2:
             return None
         known = (
-            [sets.shares(one)[0] for one in blocks if one.positive.sum() >= MIN_CLASS_PIXELS],
-            [sets.shares(one)[1] for one in blocks if one.negative.sum() >= MIN_CLASS_PIXELS],
+            [sets.shares(block)[0] for block in blocks if block.positive.sum() >= MIN_CLASS_PIXELS],
+            [sets.shares(block)[1] for block in blocks if block.negative.sum() >= MIN_CLASS_PIXELS],
         )
         found = [(min(one), float(np.median(one)), max(one)) if one else () for one in known]
         return cls(len(blocks), *found)
@@ -263,7 +263,7 @@ class Calibration:
             ece=ece,
             temperature=temperature,
             ece_scaled=None if temperature is None else test.reliability(temperature).expected_calibration_error,
-            reliability=tuple(ReliabilityBin(*one) for one in bins if one[2]),
+            reliability=tuple(ReliabilityBin(*bin_) for bin_ in bins if bin_[2]),
             sets=sets,
             coverage=None if sets is None else sets.covered(images, blocks),
             usual=usual,
@@ -387,8 +387,8 @@ def _measured(shared: MeasuredSplit, counts: Counts, groups: Sequence[str]) -> M
 
 def merge_evaluations(old: Iterable[MeasuredSplit], new: Iterable[MeasuredSplit]) -> tuple[MeasuredSplit, ...]:
     """Return the old records updated with the new ones; records with the same key are replaced."""
-    found = {one.key: one for one in old}
-    return tuple((found | {one.key: one for one in new}).values())
+    found = {evaluation.key: evaluation for evaluation in old}
+    return tuple((found | {evaluation.key: evaluation for evaluation in new}).values())
 
 
 def headline(
@@ -405,7 +405,7 @@ def headline(
         data: name of the training data, for a bundle without records.
         adapted: whether the model is used adapted.
     """
-    whole = [one for one in evaluations if one.group is None]
+    whole = [evaluation for evaluation in evaluations if evaluation.group is None]
     for wanted in (adapted, False, True):
         for one in whole:
             if one.adapted is wanted:

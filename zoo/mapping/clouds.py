@@ -116,7 +116,7 @@ class Clouds(Closable):
             return [f"{name}: {share.get(1, 0.0) * (1 - nodata):.1%} of it is marked as hidden", *rest]
         self._hidden = HIDDEN_CLASSES
         known = 1 - share.get(0, 0.0)
-        kinds = {kind: sum(share.get(one, 0.0) for one in classes) / known for kind, classes in SCL_KINDS.items()}
+        kinds = {kind: sum(share.get(number, 0.0) for number in classes) / known for kind, classes in SCL_KINDS.items()}
         return [f"{name}: {', '.join(f'{part:.1%} {kind}' for kind, part in kinds.items())}", *rest]
 
     @property

@@ -175,7 +175,7 @@ class RayRunner:
                     worker.running[worker.actor.compute.remote(block.row, block.column)] = block
             # New workers come first; otherwise the busy ones would take all blocks.
             waited = [worker.opening for worker in workers if worker.opening is not None]
-            waited += [one for worker in workers for one in worker.running]
+            waited += [block for worker in workers for block in worker.running]
             timeout = None if any(worker.running for worker in workers) else WORKER_TIMEOUT_S
             found = ray.wait(waited, num_returns=1, timeout=timeout)[0] if waited else []
             if not found:
@@ -185,7 +185,7 @@ class RayRunner:
                     hint="The same command resumes from here",
                 )
             [ready] = found
-            worker = next(one for one in workers if ready is one.opening or ready in one.running)
+            worker = next(worker for worker in workers if ready is worker.opening or ready in worker.running)
             try:
                 result = ray.get(ready)
             except ray.exceptions.RayTaskError as error:

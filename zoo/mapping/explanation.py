@@ -136,11 +136,14 @@ class Explanation:
         sentences = [first]
         ranked = sorted(self.channels, key=lambda one: one.change)
         for start, chosen in (
-            ("Channels that support it most", [one for one in ranked if one.change <= -MIN_REPORTED_CHANGE]),
-            ("Channels that oppose it most", [one for one in reversed(ranked) if one.change >= MIN_REPORTED_CHANGE]),
+            ("Channels that support it most", [effect for effect in ranked if effect.change <= -MIN_REPORTED_CHANGE]),
+            (
+                "Channels that oppose it most",
+                [effect for effect in reversed(ranked) if effect.change >= MIN_REPORTED_CHANGE],
+            ),
         ):
             if chosen:
-                words = (f"{' and '.join(one.names)} ({one.probability:.2f} without it)" for one in chosen[:3])
+                words = (f"{' and '.join(effect.names)} ({effect.probability:.2f} without it)" for effect in chosen[:3])
                 sentences.append(f"{start}: {', '.join(words)}")
         if len(sentences) == 1:
             sentences.append(
@@ -208,9 +211,9 @@ def explain_window(
         found, found_odds = prediction
         mask = (found >= np.float32(threshold)) & known
         return Occluded(
-            names=tuple(names[one] for one in indexes),
-            units=tuple(bands[one].unit for one in indexes),
-            means=tuple(means[one] for one in indexes),
+            names=tuple(names[index] for index in indexes),
+            units=tuple(bands[index].unit for index in indexes),
+            means=tuple(means[index] for index in indexes),
             probability=_mean(found, target),
             change=_mean(found, target) - _mean(probability, target),
             logit_change=_mean(found_odds, target) - _mean(odds, target),
@@ -237,7 +240,7 @@ def explain_window(
         ground=np.where(known, ground, np.float32(np.nan)),
         around=np.where(known, around, np.float32(np.nan)),
         cell=squares[0][0].stop - squares[0][0].start,
-        attention=tuple(_in_window(one, crop, image.shape[1:], predictor.model) for one in attention),
+        attention=tuple(_in_window(block, crop, image.shape[1:], predictor.model) for block in attention),
         context=(crop[0].start, rows - crop[0].stop, crop[1].start, columns - crop[1].stop),
     )
 
@@ -622,8 +625,8 @@ def _record(found: Explanation, threshold: float) -> dict[str, Any]:
         "context_pixels": dict(zip(("above", "below", "left", "right"), found.context, strict=True)),
         "probability": found.base.probability,
         "dice": found.base.dice,
-        "channels": [_occluded_record(one) for one in found.channels],
-        "together": [_occluded_record(one) for one in found.together],
+        "channels": [_occluded_record(effect) for effect in found.channels],
+        "together": [_occluded_record(effect) for effect in found.together],
         "ground": {
             "square_pixels": cell,
             "change_of_probability": _square_values(found.ground, cell),
@@ -631,13 +634,15 @@ def _record(found: Explanation, threshold: float) -> dict[str, Any]:
         },
         "attention": [
             {
-                "name": one.name,
-                "block": one.block,
-                "fusion": one.fusion,
-                "channel_weights": None if one.channel is None else [round(float(value), 5) for value in one.channel],
-                "spatial_weights": None if one.spatial is None else _spread(one.spatial),
+                "name": block.name,
+                "block": block.block,
+                "fusion": block.fusion,
+                "channel_weights": None
+                if block.channel is None
+                else [round(float(value), 5) for value in block.channel],
+                "spatial_weights": None if block.spatial is None else _spread(block.spatial),
             }
-            for one in found.attention
+            for block in found.attention
         ],
     }
 

@@ -247,8 +247,8 @@ def write_map(
             report.above += int(np.count_nonzero(above))
             counts += journal.load(block, "counts")
             writer.write(values, window)
-            for one in others:
-                one.write(layers, window, missing, above)
+            for layer in others:
+                layer.write(layers, window, missing, above)
             if progress is not None:
                 progress(number + 1, rows * columns)
         report.undefined = report.missing - int(counts[0])
@@ -260,11 +260,11 @@ def write_map(
         writer.finish(
             shared, _band_attributes(PROBABILITY, label), probability_colours() if scale else None, scale=scale
         )
-        for one in others:
-            one.finish(report, shared, label)
+        for layer in others:
+            layer.finish(report, shared, label)
         journal.begin_publishing()
-        for one in others:
-            one.writer.place()
+        for layer in others:
+            layer.writer.place()
         writer.place()
 
 
@@ -509,11 +509,11 @@ def check_ensemble(members: Sequence[Bundle]) -> None:
         ConfigError: if bands, classes or pixel sizes differ, or two bundles have the same weights.
     """
     first = members[0]
-    for number, one in enumerate(members[1:], 2):
+    for number, member in enumerate(members[1:], 2):
         for what, own, other in (
-            ("other bands", _bands(first), _bands(one)),
-            ("other classes", ", ".join(first.class_names), ", ".join(one.class_names)),
-            ("another pixel size", _pixel(first), _pixel(one)),
+            ("other bands", _bands(first), _bands(member)),
+            ("other classes", ", ".join(first.class_names), ", ".join(member.class_names)),
+            ("another pixel size", _pixel(first), _pixel(member)),
         ):
             if own != other:
                 raise ConfigError(
@@ -521,7 +521,7 @@ def check_ensemble(members: Sequence[Bundle]) -> None:
                     where="--ensemble",
                     hint="Combine bundles that were trained on the same bands, classes and pixel size",
                 )
-    digests = [one.weights_sha256 for one in members if one.weights_sha256]
+    digests = [member.weights_sha256 for member in members if member.weights_sha256]
     if len(set(digests)) < len(digests):
         raise ConfigError("two bundles have the same weights", where="--ensemble", hint="Name different bundles")
 
@@ -537,8 +537,8 @@ def model_tags(members: Sequence[Bundle], *, adapted: bool) -> dict[str, str]:
         quality = f"mean of {len(members)} models, {NOT_MEASURED} together; the first: {quality}"
     label = {"LABEL": first.label} if first.label else {}
     return {
-        "MODEL": ", ".join(dict.fromkeys(one.model for one in members)),
-        "WEIGHTS_SHA256": ", ".join(one.weights_sha256 for one in members),
+        "MODEL": ", ".join(dict.fromkeys(member.model for member in members)),
+        "WEIGHTS_SHA256": ", ".join(member.weights_sha256 for member in members),
         "QUALITY": quality,
         **ensemble,
         **label,

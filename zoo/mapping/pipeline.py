@@ -227,7 +227,9 @@ def map_bundle(
     places = {name: place for place, name in outputs.items()}
     classes = _classes(request, threshold)
     adapted = request.scales is not None
-    poor = tuple(dict.fromkeys(text for one in members for text in quality_warnings(one.quality(adapted=adapted))))
+    poor = tuple(
+        dict.fromkeys(text for member in members for text in quality_warnings(member.quality(adapted=adapted)))
+    )
     _notify_all(warn, poor)
     if others:
         notify(f"the map is the mean of {len(members)} models; their joint quality was not measured")
@@ -253,7 +255,7 @@ def map_bundle(
         unlike = None if request.unlike_out is None else measure_tiles(bundle, scene, clouds, device, progress)
         predictors = _predictors(members, temperatures, device)
         if request.calibrated:
-            tags["TEMPERATURE"] = ", ".join(f"{one:.6g}" for one in temperatures)
+            tags["TEMPERATURE"] = ", ".join(f"{temperature:.6g}" for temperature in temperatures)
         fast, forms = _chosen_forms(predictors, scene, request, device, threshold, progress, notify)
         runner = _cluster_runner(request, predictors[0], forms[0], scene, mask, clouds, notify)
         # Ray prints messages about its machines, but standard output is for results.
@@ -293,7 +295,7 @@ def map_bundle(
 
 def _predictors(members: Sequence[Bundle], temperatures: Sequence[float], device: torch.device) -> list[Predictor]:
     """Return the predictor of each bundle at its temperature."""
-    predictors = [one.predictor().to(device) for one in members]
+    predictors = [member.predictor().to(device) for member in members]
     for predictor, temperature in zip(predictors, temperatures, strict=True):
         predictor.temperature = temperature
     return predictors
@@ -318,8 +320,8 @@ def _fitted(members: Sequence[Bundle], request: MapRequest) -> tuple[list[float]
         ConfigError: if a bundle has none, or they are not valid for the requested map.
     """
     hint = "Measure its validation split: zoo evaluate BUNDLE --split val --record"
-    adapted = request.scales is not None or any(one.adaptation is not None for one in members)
-    found = [one.temperature for one in members]
+    adapted = request.scales is not None or any(member.adaptation is not None for member in members)
+    found = [member.temperature for member in members]
     if request.calibrated and (adapted or None in found):
         problem = (
             "the temperature of the bundle does not apply to an adapted model"
@@ -348,7 +350,7 @@ def _fitted(members: Sequence[Bundle], request: MapRequest) -> tuple[list[float]
 def _threshold(members: Sequence[Bundle], request: MapRequest, temperatures: Sequence[float]) -> float:
     threshold = request.threshold
     if threshold is None:
-        threshold = fmean(calibrated(one.threshold, t) for one, t in zip(members, temperatures, strict=True))
+        threshold = fmean(calibrated(member.threshold, t) for member, t in zip(members, temperatures, strict=True))
     if not 0 <= threshold <= 1:
         raise ConfigError(f"a threshold of {threshold:g} is not a probability", hint="Give a number from 0 to 1")
     return threshold
@@ -395,7 +397,7 @@ def _chosen_forms(
     plan = Plan(scene.shape, request.options.tile, request.options.overlap)
     if progress is not None:
         progress("choosing the fastest form of the model", 0, 1)
-    found = [choose_form(one, scene, plan, request.precision, device, threshold) for one in predictors]
+    found = [choose_form(predictor, scene, plan, request.precision, device, threshold) for predictor in predictors]
     _notify_all(notify, dict.fromkeys(text for _, _, messages in found for text in messages))
     return [one for one, _, _ in found], [form for _, form, _ in found]
 
@@ -414,7 +416,7 @@ def _checked_outputs(request: MapRequest) -> dict[Path, str]:
     """Return :meth:`MapRequest.outputs` after checking them before a long run starts."""
     outputs = request.outputs()
     given = (*request.scene, request.mask, request.cloud_mask)
-    places, inputs = list(outputs), [Path(one) for one in given if one is not None]
+    places, inputs = list(outputs), [Path(value) for value in given if value is not None]
     # A run that was stopped while it published its files can be completed without --overwrite.
     replace_local = request.overwrite or half_published(places[0])
     for local, name in outputs.items():
@@ -721,7 +723,7 @@ def local_runner(
     spread: bool = False,
 ) -> Runner:
     """Return a runner in this process, for one predictor or for the mean and spread of several."""
-    members = [TileForward(one, options.device, tta=options.tta) for one in predictors]
+    members = [TileForward(predictor, options.device, tta=options.tta) for predictor in predictors]
     forward = SpreadForward(members) if spread else members[0]
 
     def run(blocks: Iterable[Block]) -> Results:

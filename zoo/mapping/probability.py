@@ -129,7 +129,7 @@ class ProbabilityClasses:
         Raises:
             ConfigError: if two breaks fall on the same step of a uint8 map.
         """
-        return replace(self, breaks=tuple(map_threshold(one, dtype) for one in self.breaks))
+        return replace(self, breaks=tuple(map_threshold(edge, dtype) for edge in self.breaks))
 
     def classify(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the class numbers, from 1, of values from :func:`encode`; 0 is nodata.
@@ -148,7 +148,7 @@ class ProbabilityClasses:
 
     def ranges(self) -> tuple[str, ...]:
         """Return the range of each class as text."""
-        edges = [probability_text(one) for one in self.breaks]
+        edges = [probability_text(edge) for edge in self.breaks]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         return (f"below {edges[0]}", *between, f"{edges[-1]} and above")
 

@@ -196,7 +196,10 @@ class IndexParameters:
         rain: dict[str, Any] = {"preset": self.rain} if isinstance(self.rain, str) else asdict(self.rain)
         rain["units"] = {"intensity": "mm/h", "duration": "day"}
         rain["clip"] = None if self.rain_clip is None else list(self.rain_clip)
-        ranges = {name: {"low": one.low, "high": one.high, "unit": FEATURES[name]} for name, one in self.ranges.items()}
+        ranges = {
+            name: {"low": range_.low, "high": range_.high, "unit": FEATURES[name]}
+            for name, range_ in self.ranges.items()
+        }
         return {
             "format": FORMAT,
             "version": FORMAT_VERSION,

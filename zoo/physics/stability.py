@@ -293,7 +293,7 @@ class SoilRange:
 def _properties(text: str, kind: type[Any], parse: Callable[[str], Any], example: str) -> Iterator[tuple[str, Any]]:
     """Yield the name and value of each property in text of the form ``name=value,name=value``."""
     names = [field.name for field in fields(kind)]
-    for part in filter(None, (one.strip() for one in text.split(","))):
+    for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
         if name not in names:
             raise UnknownNameError("property of the soil", name, names)
@@ -309,7 +309,7 @@ def _parse_range(text: str) -> Range:
 
 
 def _range_text(values: Range) -> str:
-    return f"{values[0]:g}" if values[0] == values[2] else ":".join(f"{one:g}" for one in values)
+    return f"{values[0]:g}" if values[0] == values[2] else ":".join(f"{value:g}" for value in values)
 
 
 def _quantile(values: Range, share: FloatArray) -> FloatArray:

@@ -94,7 +94,7 @@ class AlignedBand(Closable):
         numbers = [*self.codes, *(() if layer.nodata is None or math.isnan(layer.nodata) else (layer.nodata,))]
         if len(numbers) > 1:
             raise DataError(
-                f"several numbers mark missing values: {', '.join(f'{one:g}' for one in numbers)}",
+                f"several numbers mark missing values: {', '.join(f'{number:g}' for number in numbers)}",
                 where=layer.path,
                 hint="Replace them by one number and name it: gdal_calc.py ... --NoDataValue, or gdalwarp -srcnodata",
             )

@@ -235,7 +235,7 @@ def read_points(path: Path, classes: ClassMap, column: str = REFERENCE) -> Sampl
     references = _labels(frame[column])
     _raise_row_error(
         path,
-        np.array([not one for one in references]),
+        np.array([not reference for reference in references]),
         f"has no {column}",
         "Fill in the reference class of every point. Leaving out a point makes the estimates wrong",
     )

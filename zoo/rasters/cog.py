@@ -217,7 +217,7 @@ class CogWriter(Closable):
         return options
 
     def _index(self, band: str) -> int:
-        return [one.name for one in self.bands].index(band) + 1 if band else 1
+        return [band.name for band in self.bands].index(band) + 1 if band else 1
 
     def close(self) -> None:
         """Remove the working files."""

@@ -45,7 +45,7 @@ def elevation_unit(dem: Layer) -> str:
     if vertical:
         return str(vertical[0].axis_info[0].unit_name)
     with RasterReader(dem.path) as reader:
-        band = next(one for one in reader.bands if one.index == dem.file.band)
+        band = next(band for band in reader.bands if band.index == dem.file.band)
         text = f"{band.name} {reader.tags.get('TIFFTAG_IMAGEDESCRIPTION', '')}".casefold().replace("_", " ")
     feet = _FEET.search(text)
     if feet is None or _METRE.search(text):

@@ -197,7 +197,7 @@ def _leave_one_out(kernel: Any, measured: Numbers, places: Numbers) -> tuple[flo
         errors[0, :, gauge] = found - rain[:, gauge]
         nearest = inverse_distance(rain[:, others], squared[[gauge]][:, others])
         errors[1, :, gauge] = nearest[:, 0] - rain[:, gauge]
-    kriging, shepard = (math.sqrt(float((one**2).mean())) for one in errors)
+    kriging, shepard = (math.sqrt(float((error**2).mean())) for error in errors)
     return kriging, shepard
 
 

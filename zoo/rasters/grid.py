@@ -188,7 +188,7 @@ def require_metres(grid: GeoBox) -> None:
         problem = f"the stack's grid is in degrees ({crs_name(crs)}), but a slope needs metres in both directions"
     else:
         scale = Ground(crs).scale((box.left + box.right) / 2, (box.bottom + box.top) / 2)
-        stretch = max((one / linear_metres(crs) for one in scale), key=lambda one: abs(one - 1))
+        stretch = max((factor / linear_metres(crs) for factor in scale), key=lambda factor: abs(factor - 1))
         if abs(stretch - 1) <= MAX_STRETCH:
             return
         problem = f"a metre of {crs_name(crs)} is {stretch:.2f} m on the ground here, so every slope would be wrong"

@@ -171,7 +171,7 @@ class Ground:
             shapes = shapely.transform(
                 shapely.segmentize(shapes, MAX_SIDE_DEGREES * unit), self._to_degrees.transform, interleaved=False
             )
-        return np.array([abs(self._geod.geometry_area_perimeter(one)[0]) for one in shapes], np.float64)
+        return np.array([abs(self._geod.geometry_area_perimeter(shape)[0]) for shape in shapes], np.float64)
 
     def buffer(self, shapes: NDArray[np.object_], metres: float) -> NDArray[np.object_]:
         """Return shapes buffered by a distance on the ground, object (N,).

@@ -191,7 +191,7 @@ def _with_area(
     flat = shapely.get_dimensions(shapes) < 2
     if not flat.any():
         return shapes
-    kinds = ", ".join(sorted({str(one.geom_type) for one in shapes[flat]}))
+    kinds = ", ".join(sorted({str(shape.geom_type) for shape in shapes[flat]}))
     if buffer is None:
         raise DataError(
             f"{flat.sum()} of {len(shapes)} landslides have no area ({kinds}), and a mask needs areas",
@@ -210,11 +210,11 @@ def _repair(shapes: NDArray[np.object_], path: Path, notes: list[str]) -> tuple[
     if broken.any():
         notes.append(f"{broken.sum()} invalid outlines were repaired")
         shapes = shapes.copy()
-        shapes[broken] = [_polygons(one) for one in shapely.make_valid(shapes[broken])]
+        shapes[broken] = [_polygons(shape) for shape in shapely.make_valid(shapes[broken])]
     collections = shapely.get_type_id(shapes) == _COLLECTION
     if collections.any():
         shapes = shapes.copy()
-        shapes[collections] = [_polygons(one) for one in shapes[collections]]
+        shapes[collections] = [_polygons(shape) for shape in shapes[collections]]
     kept = np.flatnonzero(shapely.area(shapes) > 0)
     if len(kept) < len(shapes):
         notes.append(f"{len(shapes) - len(kept)} without an area were dropped")

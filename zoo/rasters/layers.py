@@ -210,11 +210,11 @@ def open_layer(role: str, file: BandFile) -> Layer:
             colours.
     """
     with RasterReader(file.path, classes=role in CLASS_ROLES) as reader:
-        band = next((one for one in reader.bands if one.index == file.band), None)
+        band = next((band for band in reader.bands if band.index == file.band), None)
         if band is None:
             raise DataError(f"has {len(reader.bands)} band(s), so there is no band {file.band}", where=file.path)
         if not file.chosen and len(reader.bands) > 1:
-            named = ", ".join(f"{one.index} {one.name}".strip() for one in reader.bands[:12])
+            named = ", ".join(f"{band.index} {band.name}".strip() for band in reader.bands[:12])
             raise DataError(
                 f"has {len(reader.bands)} bands, and it is unknown which of them is {role}",
                 where=file.path,

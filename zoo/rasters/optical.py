@@ -237,7 +237,7 @@ def check_reflectance(reflectances: Samples, calibrations: Mapping[str, Calibrat
         return []
     seen = dark_pixels(reflectances)
     if seen.verdict == "left in":
-        offset = -0.1 / max(one.scale for one in calibrations.values())
+        offset = -0.1 / max(calibration.scale for calibration in calibrations.values())
         return [
             f"the darkest pixels of every band are at {seen.darkest:.3f} reflectance or above: the offset of "
             "Sentinel-2 (baseline 04.00 and later) may still be in the numbers, and it distorts every index. "

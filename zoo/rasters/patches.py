@@ -217,7 +217,7 @@ def cut_patches(
     if not stacks:
         raise ConfigError("no stack is given", hint="Name a stack, such as stack.tif")
     check_free(folder, overwrite=overwrite)
-    inside = [one for one in (*stacks, inventory) if folder.resolve() in one.resolve().parents]
+    inside = [path for path in (*stacks, inventory) if folder.resolve() in path.resolve().parents]
     if inside:
         raise ConfigError(
             f"lies in {folder}, which is replaced", where=inside[0], hint="Move it elsewhere, or name another folder"

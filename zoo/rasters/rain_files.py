@@ -231,7 +231,7 @@ def _read_dataset(path: Path, region: Bounds, reading: RainReading) -> RainPiece
         unit = stated_unit(rain.attrs, reading.unit, f"{path}, variable {name}")
         axes = {}
         for kind, words in (("latitude", ("lat", "latitude")), ("longitude", ("lon", "longitude"))):
-            found = [one for one in rain.dims if str(one).lower() in words]
+            found = [dimension for dimension in rain.dims if str(dimension).lower() in words]
             if not found or found[0] not in dataset or dataset[found[0]].ndim != 1:
                 raise DataError(
                     f"{name} has no axis of {kind}", where=path, hint=f"Its axes are {', '.join(map(str, rain.dims))}"
@@ -245,7 +245,7 @@ def _read_dataset(path: Path, region: Bounds, reading: RainReading) -> RainPiece
         if "expver" in rain.dims:
             # Each time has one of two versions: final ERA5, or the preliminary release of the last months.
             rain = rain.max("expver")
-        over_time = [one for one in rain.dims if one not in axes.values()]
+        over_time = [dimension for dimension in rain.dims if dimension not in axes.values()]
         if not set(map(str, over_time)) <= {"time", "valid_time", "step"}:
             raise DataError(
                 f"{name} has the axes {', '.join(map(str, rain.dims))}",

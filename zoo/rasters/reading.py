@@ -402,7 +402,7 @@ class RasterReader(Closable):
     def probe(self, index: int) -> float | None:
         """Return a missing code without a nodata tag in a sample of one band; ``None`` if there is none."""
         self.sample(index)
-        band = next(one for one in self.bands if one.index == index)
+        band = next(band for band in self.bands if band.index == index)
         return min(self.codes.get(band.name or f"band_{index}", ()), default=None)
 
     def find_codes(self, band: int, window: Window) -> tuple[float, ...]:

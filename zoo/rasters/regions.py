@@ -133,8 +133,8 @@ class RegionSweep:
         owner = flat[inside]
         pixels = np.bincount(owner, minlength=count + 1)
         values = [layer.ravel()[inside] for layer in layers]
-        known = [np.isfinite(one) for one in values]
-        counts = np.stack([np.bincount(owner[one], minlength=count + 1) for one in known], axis=1)
+        known = [np.isfinite(value) for value in values]
+        counts = np.stack([np.bincount(owner[mask], minlength=count + 1) for mask in known], axis=1)
         sums = np.stack(
             [np.bincount(owner[one], part[one], count + 1) for one, part in zip(known, values, strict=True)], axis=1
         )
@@ -180,7 +180,7 @@ class RegionSweep:
         finished = [self._open.pop(number) for number in done]
         # Numbers in the lowest row may still point to merged regions. Replace each by the number of its root.
         numbers, places = np.unique(self._above, return_inverse=True)
-        self._above = np.array([self._root(int(one)) if one else 0 for one in numbers], np.int64)[places]
+        self._above = np.array([self._root(int(number)) if number else 0 for number in numbers], np.int64)[places]
         self._parents = {number: number for number in self._open}
         large = [region for region in finished if region.pixels >= self.least_pixels]
         self.left_out += len(finished) - len(large)

@@ -349,7 +349,7 @@ class Radar(Closable):
             layer = earlier.inputs[role].layer
 
             def move(shift: Shift, roles: list[str] = roles, role: str = role) -> Image:
-                layers = {one: earlier.inputs[one].layer for one in roles}
+                layers = {role: earlier.inputs[role].layer for role in roles}
                 earlier.inputs.update(self._aligned(layers, self._grid.translate_pix(shift.columns, shift.rows)))
                 self._moved.update(dict.fromkeys(roles, f"; moved from {shift}"))
                 return partial(earlier.read, role)

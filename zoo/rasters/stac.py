@@ -519,7 +519,7 @@ class _Catalogue:
         """Yield all items of a collection of a static catalogue; collections may be two levels deep."""
         children = {child.id: child for child in (self._root, *self._root.get_children())}
         for child in list(children.values()):
-            children.update({one.id: one for one in child.get_children()})
+            children.update({grandchild.id: grandchild for grandchild in child.get_children()})
         if collection not in children:
             raise UnknownNameError("collection", collection, set(children) - {self._root.id}, where=self.url)
         yield from children[collection].get_items(recursive=True)

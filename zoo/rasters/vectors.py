@@ -243,7 +243,7 @@ class Area:
         near = self._tree.query(shapely.box(*window_bounds(transform, shape)))
         drawn = np.zeros(shape, dtype=np.uint8)
         if len(near):
-            rasterize([(self._shapes[one], 1) for one in np.sort(near)], out=drawn, transform=transform)
+            rasterize([(self._shapes[index], 1) for index in np.sort(near)], out=drawn, transform=transform)
         return drawn.astype(bool)
 
 
@@ -452,6 +452,6 @@ def _check_zeros(centres: NDArray[np.float64], path: str | os.PathLike[str], *, 
 
 def _is_true_to_scale(crs: CRS, bounds: Any) -> bool:
     """Return whether a unit of the system is a metre on the ground in the middle of ``bounds``."""
-    left, bottom, right, top = (float(one) for one in bounds)
+    left, bottom, right, top = (float(edge) for edge in bounds)
     across, along = Ground(crs).scale((left + right) / 2, (bottom + top) / 2)
     return not crs.is_geographic and max(abs(across - 1), abs(along - 1)) <= TRUE_TO_SCALE

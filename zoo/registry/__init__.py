@@ -272,7 +272,9 @@ def disable_plugin(name: str) -> None:
         raise ConfigError("a part of landslide-zoo cannot be disabled", where=name)
     installed = {report.name for report in plugin_reports()} | {report.distribution for report in plugin_reports()}
     if name not in installed:
-        raise UnknownNameError("plugin", name, [one for one in installed if not one.startswith(OWN_DISTRIBUTION)])
+        raise UnknownNameError(
+            "plugin", name, [plugin for plugin in installed if not plugin.startswith(OWN_DISTRIBUTION)]
+        )
     write_disabled(disabled_plugins() | {name})
     reload()
 

@@ -203,11 +203,11 @@ def describe(annotation: Any) -> str:
         if member in _NAMES:
             word = _NAMES[member]
         elif origin is Literal:
-            word = " or ".join(repr(one) for one in arguments)
+            word = " or ".join(repr(argument) for argument in arguments)
         elif isinstance(origin, type) and issubclass(origin, Mapping):
             word = "a table"
         elif isinstance(origin, type) and issubclass(origin, Collection):
-            word = "a list of " + _plural_names(next((one for one in arguments if one is not ...), Any))
+            word = "a list of " + _plural_names(next((argument for argument in arguments if argument is not ...), Any))
         elif isinstance(origin or member, type) and issubclass(origin or member, os.PathLike):
             word = "a path"
         elif isinstance(member, type) and issubclass(member, Enum):
@@ -246,7 +246,7 @@ def _layers(target: Callable[..., Any]) -> Iterator[tuple[Callable[..., Any], li
                 bases = inspect.getmro(owner)[:-1]
                 yield function, [function.__doc__, *(base.__doc__ for base in bases)], values
                 following = getattr(function, _FORWARDS, None)
-                passes_on = any(one.kind is one.VAR_KEYWORD for one in _parameters(function))
+                passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(function))
                 if following is not None or not passes_on:
                     break
         else:

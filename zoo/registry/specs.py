@@ -486,7 +486,7 @@ class ReportSectionSpec(Spec):
 def _types(kind: Any) -> dict[str, Any]:
     """Return the types of the fields of a spec."""
     hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind)}
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _is_number(value: object) -> bool:

@@ -100,7 +100,7 @@ def beyond_ranges(stack: Stack, ranges: Mapping[str, FeatureRange]) -> list[str]
     positions = {band.name: number for number, band in enumerate(stack.bands)}
     found = []
     for (name, span), row in zip(
-        ranges.items(), _spread_values(stack, [positions[one] for one in ranges]), strict=True
+        ranges.items(), _spread_values(stack, [positions[name] for name in ranges]), strict=True
     ):
         known = row[np.isfinite(row)]
         beyond = float(np.mean((known < span.low) | (known > span.high))) if known.size else 0.0

@@ -158,7 +158,7 @@ class Comparison:
 
     def get(self, model: str, cv: str) -> Outcome | None:
         """Return the outcome of a model under a cross-validation; None if it was not compared."""
-        return next((one for one in self.outcomes if (one.model, one.cv) == (model, cv)), None)
+        return next((outcome for outcome in self.outcomes if (outcome.model, outcome.cv) == (model, cv)), None)
 
     def judgement(self, outcome: Outcome) -> Judgement:
         """Return the outcome's probabilities for the bootstrap.

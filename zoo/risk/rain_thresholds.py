@@ -172,7 +172,7 @@ def fit_thresholds(
         from zoo.rasters.map_frame import check_picture
 
         check_picture(Path(picture))
-    wrong = [one for one in probabilities if not 0 < one < 1]
+    wrong = [probability for probability in probabilities if not 0 < probability < 1]
     if wrong or not probabilities:
         raise ConfigError(
             f"probabilities {', '.join(map(str, probabilities)) or 'none'}", hint="Give shares such as 0.01,0.05"
@@ -281,7 +281,7 @@ def _fit(
         for probability in probabilities:
             scale = _scale(drawn, probability)
             values[f"scale {probability}"] = scale
-            values |= {f"{probability} {one}": float(scale * at[one] ** -drawn[1]) for one in range(_CURVE)}
+            values |= {f"{probability} {index}": float(scale * at[index] ** -drawn[1]) for index in range(_CURVE)}
         return values
 
     blocks = None if groups is None else groups[slid]
@@ -294,7 +294,7 @@ def _fit(
             probability=probability,
             scale_interval=spans.get(f"scale {probability}"),
             hours=tuple(at.tolist()),
-            band=tuple(spans[f"{probability} {one}"] for one in range(_CURVE)) if spans else (),
+            band=tuple(spans[f"{probability} {index}"] for index in range(_CURVE)) if spans else (),
         )
         for probability in probabilities
     ]

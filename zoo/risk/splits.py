@@ -272,9 +272,9 @@ def _assign(unit: NDArray[np.int64], folds: int, rng: np.random.Generator) -> ND
     order = order[np.argsort(-sizes[order], kind="stable")]
     rows = np.zeros(folds)
     fold_of = np.empty(len(sizes), dtype=np.int64)
-    for one in order:
-        fold_of[one] = int(rows.argmin())
-        rows[fold_of[one]] += sizes[one]
+    for index in order:
+        fold_of[index] = int(rows.argmin())
+        rows[fold_of[index]] += sizes[index]
     return fold_of[unit]
 
 

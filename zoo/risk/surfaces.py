@@ -280,7 +280,7 @@ def fit_model_surface(
         # A small region has too few blocks; the risk model then uses random folds.
         inner = None
     model.fit(table, sample.labels, inner=inner)
-    return ModelSurface(model, names, [bands.index(one) for one in names]), sample
+    return ModelSurface(model, names, [bands.index(name) for name in names]), sample
 
 
 @dataclass(frozen=True)

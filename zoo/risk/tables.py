@@ -235,7 +235,7 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
     from openpyxl import load_workbook  # type: ignore[import-untyped]
 
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(one.file_size for one in archive.infolist())
+        unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > MAX_XLSX_BYTES:
         raise DataError(
             f"has {unpacked / 2**20:,.0f} MiB unpacked, more than {MAX_XLSX_BYTES // 2**20} MiB",

@@ -174,7 +174,7 @@ def publish(
     write_text_atomic(folder / "catalog.json", encode_json(_catalogue(stack, items), indent=2) + "\n")
     alerts = tuple(_alert(name, items, alert_share) for name in districts)
     rows: list[tuple[object, ...]] = [
-        (csv_text(one.district), f"{one.km2:.3f}", one.first, *one.highest, *one.latest) for one in alerts
+        (csv_text(alert.district), f"{alert.km2:.3f}", alert.first, *alert.highest, *alert.latest) for alert in alerts
     ]
     _write_table(
         folder / "alerts.csv", "district,km2,first_alert,highest_share,highest_time,latest_share,latest_time", rows

@@ -340,22 +340,26 @@ class Bundle:
     @property
     def temperature(self) -> float | None:
         """Temperature fitted on the validation split; ``None`` if there is none, and for an adapted model."""
-        return next((one.temperature for one in self._fitted if one.temperature is not None), None)
+        return next((evaluation.temperature for evaluation in self._fitted if evaluation.temperature is not None), None)
 
     @property
     def sets(self) -> PredictionSets | None:
         """Prediction sets chosen on the validation split; ``None`` if there are none, and for an adapted model."""
-        return next((one.sets for one in self._fitted if one.sets is not None), None)
+        return next((evaluation.sets for evaluation in self._fitted if evaluation.sets is not None), None)
 
     @property
     def usual_distance(self) -> UsualDistance | None:
         """Distance of validation patches from the training data; ``None`` if unknown, and for an adapted model."""
-        return next((one.usual for one in self._fitted if one.usual is not None), None)
+        return next((evaluation.usual for evaluation in self._fitted if evaluation.usual is not None), None)
 
     @property
     def _fitted(self) -> list[Calibration]:
         # An adapted model predicts other probabilities than those used for fitting.
-        known = () if self.adaptation is not None else (one.calibration for one in self.evaluations if not one.adapted)
+        known = (
+            ()
+            if self.adaptation is not None
+            else (evaluation.calibration for evaluation in self.evaluations if not evaluation.adapted)
+        )
         return [one for one in known if one is not None]
 
     @property

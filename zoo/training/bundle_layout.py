@@ -120,7 +120,7 @@ def read_header(folder: Path) -> BundleHeader:
             raise ResultError(f"does not have bundle format {FORMAT}", where=path, hint=COPY_AGAIN)
         return read_json(path, BundleHeader, what="bundle", hint=COPY_AGAIN)
     except FileNotFoundError:
-        pickles = sorted(one.name for one in _files(folder) if one.name.endswith(PICKLES))
+        pickles = sorted(path.name for path in _files(folder) if path.name.endswith(PICKLES))
         if pickles:
             raise ResultError(
                 f"holds {pickles[0]}, a pickle, but no {DESCRIPTION}",

@@ -68,11 +68,11 @@ class Evaluation:
             parts: one or more evaluations. Different thresholds are averaged, weighted by the number of images.
             places: indices in the split of the images of each part; together, they contain every index once.
         """
-        order = np.argsort(np.concatenate([np.asarray(one, np.int64) for one in places]))
+        order = np.argsort(np.concatenate([np.asarray(place, np.int64) for place in places]))
         first = parts[0].threshold
         valid = np.array([part.counts.pixels.sum() for part in parts])
         losses = np.array([part.loss for part in parts])
-        histograms = [one for part in parts for one in part.logit_histograms]
+        histograms = [histogram for part in parts for histogram in part.logit_histograms]
         return cls(
             threshold=first + sum((part.threshold - first) * (len(part) / len(order)) for part in parts),
             counts=Counts.concatenate([part.counts for part in parts]).select(order),

@@ -124,7 +124,7 @@ def save_reliability(calibration: Calibration, path: Path) -> None:
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1, label="perfect")
     bins = calibration.reliability
     axes.plot(
-        [one.predicted for one in bins], [one.observed for one in bins], color="#1f5fa8", marker="o", label="model"
+        [bin_.predicted for bin_ in bins], [bin_.observed for bin_ in bins], color="#1f5fa8", marker="o", label="model"
     )
     axes.set(
         xlabel="predicted probability of a landslide",

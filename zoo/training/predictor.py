@@ -123,13 +123,13 @@ class PlausibleRange:
         mean, std = (one.flatten().double().cpu().numpy() for one in (predictor.mean, predictor.std))
         largest = float(np.finfo(np.float32).max)
         bounds = (np.clip(mean + sign * MAX_DEVIATIONS * std, -largest, largest) for sign in (-1, 1))
-        low, high = (one.astype(np.float32) for one in bounds)
+        low, high = (edge.astype(np.float32) for edge in bounds)
         return cls(low, high)
 
     @classmethod
     def common(cls, predictors: Sequence[Predictor]) -> PlausibleRange:
         """Return the range that is plausible for all of the predictors."""
-        found = [cls.of(one) for one in predictors]
+        found = [cls.of(predictor) for predictor in predictors]
         return cls(np.maximum.reduce([one.low for one in found]), np.minimum.reduce([one.high for one in found]))
 
     def clean(self, image: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:

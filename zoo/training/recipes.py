@@ -154,7 +154,7 @@ class Recipe:
             UnknownNameError: if there is no such field.
             ConfigError: if a value is out of range.
         """
-        known = {one.name for one in fields(self)} - {"name", "summary"}
+        known = {field.name for field in fields(self)} - {"name", "summary"}
         for label in overrides:
             if label not in known:
                 raise UnknownNameError("recipe field", label, known, where=f"recipe {self.name!r}")
@@ -192,7 +192,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Return the recipe that :meth:`to_dict` wrote; raise an error that names unknown fields."""
-        known = {one.name for one in fields(cls)}
+        known = {field.name for field in fields(cls)}
         for label in values:
             if label not in known:
                 raise UnknownNameError("recipe field", label, known)

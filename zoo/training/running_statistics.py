@@ -344,9 +344,9 @@ class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for one in tree_leaves(made):
-            if isinstance(one, Tensor):
-                storage = one.untyped_storage()
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
                 self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())  # type: ignore[no-untyped-call]
         return made
 
@@ -387,8 +387,8 @@ def _parallel_moments(task: _Task) -> Reached:
             passes[-1].start()
         for name in task.uses:
             sums = MomentSums()
-            for one in passes:
-                one.advance(name, sums)
+            for pass_ in passes:
+                pass_.advance(name, sums)
             yield name, sums.moments()
 
 

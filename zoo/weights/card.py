@@ -61,7 +61,7 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
     import yaml
 
     quality = bundle.quality()
-    whole = [one for one in bundle.evaluations if one.group is None]
+    whole = [evaluation for evaluation in bundle.evaluations if evaluation.group is None]
     return printable_text(
         _template().render(
             front_matter=yaml.safe_dump(_front_matter(bundle), sort_keys=False, allow_unicode=True, width=110),
@@ -75,7 +75,7 @@ def render_card(bundle: Bundle, *, pictures: Sequence[str] = ()) -> str:
             quality=quality,
             warnings=quality_warnings(quality),
             evaluations=_rows(bundle),
-            units=sorted({one.interval_unit for one in bundle.evaluations if one.interval_unit}),
+            units=sorted({evaluation.interval_unit for evaluation in bundle.evaluations if evaluation.interval_unit}),
             calibration=_calibration(whole),
             pictures=[(name, PICTURES[name]) for name in (WORST, TYPICAL) if name in pictures],
             reliability=RELIABILITY if RELIABILITY in pictures else "",
@@ -188,12 +188,12 @@ def _front_matter(bundle: Bundle) -> dict[str, Any]:
 
 def _model_index(bundle: Bundle) -> list[dict[str, Any]]:
     results = []
-    for one in bundle.evaluations:
-        figures = [(name, getattr(one, name)) for name in METRICS]
+    for evaluation in bundle.evaluations:
+        figures = [(name, getattr(evaluation, name)) for name in METRICS]
         results.append(
             {
                 "task": {"type": "image-segmentation"},
-                "dataset": {"name": one.place, "type": one.data or "unknown", "split": one.split},
+                "dataset": {"name": evaluation.place, "type": evaluation.data or "unknown", "split": evaluation.split},
                 "metrics": [{"type": name, "value": round(value, 4)} for name, value in figures if value is not None],
             }
         )
@@ -209,7 +209,9 @@ def _rows(bundle: Bundle) -> list[MeasuredSplit]:
 
 def _calibration(whole: Sequence[MeasuredSplit]) -> tuple[MeasuredSplit, Calibration] | None:
     """Return the first record with a calibration."""
-    return next(((one, one.calibration) for one in whole if one.calibration is not None), None)
+    return next(
+        ((evaluation, evaluation.calibration) for evaluation in whole if evaluation.calibration is not None), None
+    )
 
 
 def _data_name(bundle: Bundle) -> str:

@@ -197,7 +197,7 @@ def push_folder(
 
         api = _api()
         api.create_repo(address.repo, private=private or None, exist_ok=True)
-        old = {one.name for one in _list(address).files if _PICTURE.fullmatch(one.name)} - set(sources)
+        old = {file.name for file in _list(address).files if _PICTURE.fullmatch(file.name)} - set(sources)
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in sources.items()]
         operations += [CommitOperationDelete(name) for name in sorted(old)]
         done = api.create_commit(
@@ -207,7 +207,7 @@ def push_folder(
             revision=address.revision,
         )
     commit = HubAddress(address.repo, str(done.oid))
-    sizes = [len(one) if isinstance(one, bytes) else one.stat().st_size for one in sources.values()]
+    sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in sources.values()]
     return Pushed(commit, str(done.commit_url), tuple(sources), sum(sizes))
 
 
@@ -228,17 +228,17 @@ def _list(address: HubAddress) -> _Listing:
         if not _COMMIT.fullmatch(info.sha or ""):
             raise DataError("the hub does not name the commit of this revision", where=address)
         files = []
-        for one in info.siblings or ():
-            lfs = getattr(one, "lfs", None)
+        for sibling in info.siblings or ():
+            lfs = getattr(sibling, "lfs", None)
             sha256 = None if lfs is None else lfs.sha256
-            files.append({"name": one.rfilename, "size": one.size, "sha256": sha256})
+            files.append({"name": sibling.rfilename, "size": sibling.size, "sha256": sha256})
         listing = {"commit": info.sha, "files": files}
         return from_plain(listing, _Listing, what="list of files", where=address, error=DataError)
 
 
 def _check_listing(address: HubAddress, listing: _Listing) -> None:
     """Check that a repository holds a bundle, before anything is downloaded."""
-    names = {one.name for one in listing.files}
+    names = {file.name for file in listing.files}
     absent = [name for name in (DESCRIPTION, WEIGHTS) if name not in names]
     if absent:
         pickles = sorted(name for name in names if name.endswith((*PICKLES, ".ckpt")))
@@ -250,7 +250,7 @@ def _check_listing(address: HubAddress, listing: _Listing) -> None:
             )
         held = ", ".join(sorted(names)[:8]) or "no files"
         raise ResultError(f"the repository has no {absent[0]}; it holds {held}", where=address, hint=_NOT_A_BUNDLE)
-    size = sum(one.size or 0 for one in _bundle_files(listing))
+    size = sum(file.size or 0 for file in _bundle_files(listing))
     if size > MAX_BYTES or len(_bundle_files(listing)) > MAX_PICTURES:
         raise ResultError(f"the bundle is too large ({size / 1e9:.1f} GB in {len(names)} files)", where=address)
 
@@ -258,7 +258,7 @@ def _check_listing(address: HubAddress, listing: _Listing) -> None:
 def _bundle_files(listing: _Listing) -> list[_HubFile]:
     """Return the files of the bundle; the description comes first, because it shows whether the rest can be used."""
     order = {DESCRIPTION: 0, WEIGHTS: 1, CARD: 2}
-    found = [one for one in listing.files if one.name in order or _PICTURE.fullmatch(one.name)]
+    found = [file for file in listing.files if file.name in order or _PICTURE.fullmatch(file.name)]
     return sorted(found, key=lambda one: (order.get(one.name, 3), one.name))
 
 
@@ -266,7 +266,7 @@ def _download(address: HubAddress, listing: _Listing, folder: Path, progress: Pr
     """Download a commit to a temporary folder that survives an interruption, and rename it when it is complete."""
     part = folder.with_name(f".{listing.commit}.part")
     files = _bundle_files(listing)
-    total = sum(one.size or 0 for one in files)
+    total = sum(file.size or 0 for file in files)
     done = 0
     page = f"{_endpoint()}/{address.repo}/tree/{listing.commit}"
     for one in files:

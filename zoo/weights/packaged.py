@@ -75,6 +75,6 @@ def _spec(package: str, inner: str, place: Path) -> WeightsSpec:
         licence="; ".join(filter(None, licences)),
         size=weights.stat().st_size if weights.is_file() else None,
         sha256=header.weights.sha256,
-        figures=tuple(one for one in about.evaluations if one.dice is not None),
+        figures=tuple(evaluation for evaluation in about.evaluations if evaluation.dice is not None),
         limits=about.notes.limits,
     )

@@ -268,7 +268,7 @@ def _unpacked(archive: Path, digest: str, progress: ProgressCallback | None, not
             raise ResultError(f"there is no {WEIGHTS} next to {DESCRIPTION}", where=folder)
         check_weights(folder, header)
     except ResultError as error:
-        deeper = [one.parent.relative_to(folder) for one in folder.rglob(DESCRIPTION) if one.parent != folder]
+        deeper = [path.parent.relative_to(folder) for path in folder.rglob(DESCRIPTION) if path.parent != folder]
         hint = f"It is in its folder {printable(str(deeper[0]))}: pack only that folder" if deeper else error.hint
         shutil.rmtree(folder, ignore_errors=True)
         raise ResultError(f"is not a bundle: {error.problem}", where=archive, hint=hint) from None

@@ -95,7 +95,11 @@ def render_page(boards: Sequence[Leaderboard], folder: Path | None, problems: Se
             Section(
                 number=number,
                 board=board,
-                columns=[one for one in figure_columns() if any(row.value(one.key) is not None for row in board.rows)],
+                columns=[
+                    column
+                    for column in figure_columns()
+                    if any(row.value(column.key) is not None for row in board.rows)
+                ],
                 baseline=next((row.difference.baseline for row in board.rows if row.difference is not None), ""),
                 paper=_paper_comparison(board),
                 figures=make_figures(board, number),

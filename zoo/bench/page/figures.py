@@ -195,11 +195,11 @@ def reliability(board: Leaderboard, identity: str, *, scaled: bool) -> Figure:
     if not series:
         missing = "no log odds of a validation split" if scaled else "no log odds"
         return Figure(title, identity, None, f"These results hold {missing}.")
-    left_out = [label for label in board.trials if label not in {one.name for one in series}]
+    left_out = [label for label in board.trials if label not in {line.name for line in series}]
     without = f" Left out, because their result files lack the counts: {', '.join(left_out)}." if left_out else ""
     rows = {row.model: row for row in board.rows}
     key = "ece_scaled" if scaled else "ece"
-    errors = ", ".join(f"{one.name} {_three_decimals(rows[one.name].figures.get(key))}" for one in series)
+    errors = ", ".join(f"{line.name} {_three_decimals(rows[line.name].figures.get(key))}" for line in series)
     chart = draw(
         identity,
         title,
@@ -269,9 +269,9 @@ def training(board: Leaderboard, identity: str) -> Figure:
             cells += [(label, f"{points[place][0]:.0f}", f"{points[place][1]:.4f}") for place in shown]
     if not series:
         return Figure(title, identity, None, "No trial of this table was trained here.")
-    losses = [loss for one in series for _, loss in one.points]
-    steps = [step for one in series for step, _ in one.points]
-    last = ", ".join(f"{one.name} {one.points[-1][1]:.3f}" for one in series)
+    losses = [loss for line in series for _, loss in line.points]
+    steps = [step for line in series for step, _ in line.points]
+    last = ", ".join(f"{line.name} {line.points[-1][1]:.3f}" for line in series)
     chart = draw(
         identity,
         title,
@@ -324,8 +324,8 @@ def recall_by_size(board: Leaderboard) -> dict[str, list[tuple[float, tuple[floa
             continue
         resampling = draws.resampling
         with np.errstate(invalid="ignore", divide="ignore"):
-            shares = np.mean([one.found.sum(axis=0) / one.total.sum(axis=0) for one in objects], axis=0)
-            drawn = [resampling.sums(one.found) / resampling.sums(one.total) for one in objects]
+            shares = np.mean([sizes.found.sum(axis=0) / sizes.total.sum(axis=0) for sizes in objects], axis=0)
+            drawn = [resampling.sums(sizes.found) / resampling.sums(sizes.total) for sizes in objects]
         found[label] = [
             (float(share), resampling.interval(resampling.over_seeds([one[:, size] for one in drawn])))
             for size, share in enumerate(shares)

@@ -72,7 +72,7 @@ def make_provenance(results: Sequence[TrialResult], folder: str) -> Provenance:
         results: results of the setting.
         folder: name of the folder from which they were read.
     """
-    protocols = (to_plain(one.speed_protocol) for one in results if one.speed_protocol is not None)
+    protocols = (to_plain(result.speed_protocol) for result in results if result.speed_protocol is not None)
     protocol: dict[str, Any] = next(protocols, {})
     return Provenance(
         data=_data(results),

@@ -132,8 +132,8 @@ def draw(
         _frame(axes, x, y)
         if guide:
             axes.plot(*zip(*guide, strict=True), color=FRAME, linewidth=1.3, linestyle=(0, (3, 3)), clip_on=False)
-        for one in series:
-            _draw_series(axes, one)
+        for line in series:
+            _draw_series(axes, line)
         body = finish()
     return Markup(
         '<svg class="chart" role="img" viewBox="0 0 {} {}" aria-labelledby="{id}-title" aria-describedby="{id}-text">'

@@ -131,8 +131,8 @@ def _print(found: Calibration, target: Path) -> None:
     console.print(make_table(("feature", "weight", "95 % interval", "scaled from"), rows, right=("weight",)))
     console.print()
     shares = [
-        (one.name, f"{one.area:.1%}", f"{one.landslides:.1%}", f"{one.ratio:.2f}" if one.area else "")
-        for one in found.shares
+        (share.name, f"{share.area:.1%}", f"{share.landslides:.1%}", f"{share.ratio:.2f}" if share.area else "")
+        for share in found.shares
     ]
     headings = ("class", "area", "landslides", "density")
     console.print(make_table(headings, shares, right=headings[1:]))

@@ -114,7 +114,7 @@ def _print(report: MapReport) -> None:
     if areas is None:
         note("areas are unknown, because the stack has a local coordinate system")
     note(f"{report.pixels[0]:,} pixels have no data; the risk is {report.low:.3f} to {report.high:.3f}")
-    console.print(f"written: {', '.join(relative(one) for one in report.files)}", markup=False)
+    console.print(f"written: {', '.join(relative(path) for path in report.files)}", markup=False)
 
 
 @click.command()

@@ -74,7 +74,7 @@ def thresholds(source: tuple[Path, ...], target: Path | None, **given: Any) -> N
     _print(found)
     files = [one for one in (written, target, given["picture"]) if one is not None]
     if files:
-        out().print(f"written: {', '.join(relative(one) for one in files)}", markup=False)
+        out().print(f"written: {', '.join(relative(path) for path in files)}", markup=False)
 
 
 def _table(source: tuple[Path, ...], given: dict[str, Any]) -> tuple[Path | DataFrame, Path | None]:
@@ -89,7 +89,7 @@ def _table(source: tuple[Path, ...], given: dict[str, Any]) -> tuple[Path | Data
     making = {name: given.pop(name) for name in ("date_column", "events", "rules", "reading")}
     if inventory is None:
         typed = click.get_current_context().get_parameter_source
-        rain = [one.name for kind in (zoo.EventRules, zoo.RainReading) for one in fields(kind)]
+        rain = [field.name for kind in (zoo.EventRules, zoo.RainReading) for field in fields(kind)]
         named = [name for name in ("date_column", "events", *rain) if typed(name) is not ParameterSource.DEFAULT]
         if named:
             option = f"--{named[0].replace('_', '-')}"

@@ -87,14 +87,14 @@ def _print(report: WatchReport) -> None:
         warn(text)
     rows = [
         (
-            one.district,
-            f"{one.km2:,.1f}",
-            one.first or "none",
-            f"{one.highest[0]:.1%}",
-            one.highest[1],
-            f"{one.latest[0]:.1%}",
+            alert.district,
+            f"{alert.km2:,.1f}",
+            alert.first or "none",
+            f"{alert.highest[0]:.1%}",
+            alert.highest[1],
+            f"{alert.latest[0]:.1%}",
         )
-        for one in report.alerts
+        for alert in report.alerts
     ]
     console = out()
     columns = ("district", "km2", "first alert", "highest share", "at", "latest share")

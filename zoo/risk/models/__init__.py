@@ -41,7 +41,9 @@ def select_risk_models(names: str, rain: bool) -> list[str]:
     for name in (part.strip() for part in names.split(",") if part.strip()):
         if name == "all":
             chosen += [
-                one.name for one in known.values() if one.in_all and (rain or not one.needs_rain or one.name in table)
+                spec.name
+                for spec in known.values()
+                if spec.in_all and (rain or not spec.needs_rain or spec.name in table)
             ]
         elif name in known:
             chosen.append(name)

@@ -302,7 +302,7 @@ def choose(
     usable = [fold for fold in folds if all(len(np.unique(y[rows])) == 2 for rows in (fold.train, fold.test))]
     if len(usable) < 2 or len(candidates) == 1:
         return dict(candidates[0])
-    areas = np.array([[auc(y[fold.test], score(one, fold)) for fold in usable] for one in candidates])
+    areas = np.array([[auc(y[fold.test], score(candidate, fold)) for fold in usable] for candidate in candidates])
     gains = areas - areas[0]
     error = gains.std(axis=1, ddof=1) / np.sqrt(len(usable))
     means = np.where(gains.mean(axis=1) > error, gains.mean(axis=1), 0.0)

@@ -28,7 +28,7 @@ CLASSES = (
     smp.Unet, smp.UnetPlusPlus, smp.MAnet, smp.Linknet, smp.FPN, smp.PSPNet,
     smp.PAN, smp.DeepLabV3, smp.DeepLabV3Plus, smp.UPerNet, smp.Segformer, smp.DPT,
 )  # fmt: skip
-DECODERS = {one.__name__.casefold(): one for one in CLASSES}
+DECODERS = {model_class.__name__.casefold(): model_class for model_class in CLASSES}
 CHANNELS = (256, 128, 64, 32, 16)
 """Default channels of the decoders with one stage per stage of the encoder."""
 
@@ -83,8 +83,8 @@ class Options:
 
     def arguments(self, decoder: str) -> dict[str, Any]:
         """Return the arguments of the class of smp, without those that all classes share."""
-        shared = {one.name for one in fields(Options)}
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in shared}
+        shared = {field.name for field in fields(Options)}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
         facts = self.encoder.decoders.get(decoder)
         chosen = {
             "decoder_channels": CHANNELS[: self.encoder_depth],

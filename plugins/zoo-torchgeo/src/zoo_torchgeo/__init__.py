@@ -58,7 +58,7 @@ def _fields(prefix: str, target: str, backbones: Mapping[str, Backbone]) -> dict
         if len(backbone.weights) > 1:
             chosen += [(f"-{weights_suffix(weights)}", (weights,)) for weights in backbone.weights]
         for suffix, weights in chosen:
-            licences = ", ".join(sorted({backbone.licence[one] for one in weights if one in backbone.licence}))
+            licences = ", ".join(sorted({backbone.licence[entry] for entry in weights if entry in backbone.licence}))
             found[f"{prefix}{name}{suffix}"] = {
                 **values,
                 "encoder_weights": weights,

@@ -261,7 +261,7 @@ class SpectralTokens(TokenEncoder):
         embed = self.body.patch_embed
         self.width, self.patch = embed.embed_dim, embed.kernel_size
         width = embed.weight_generator.input_dim
-        self.embedding = BandEmbedding([self._spectrum(one, width) for one in channels], width, gated=True)
+        self.embedding = BandEmbedding([self._spectrum(channel, width) for channel in channels], width, gated=True)
         # torchgeo initialises with zeros for its weights to replace; without weights there would be no position.
         places = torch.arange(math.isqrt(self.body.num_patches), dtype=torch.float32)
         with torch.no_grad():
