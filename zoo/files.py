@@ -191,18 +191,18 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers only in the main thread
         return
-    arrived: list[int] = []
+    received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handled = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in handled:
-        signal.signal(number, lambda number, _frame: arrived.append(number))
+        signal.signal(number, lambda number, _frame: received.append(number))
     try:
         yield
     finally:
         for number, handler in handled.items():
             signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def remove_leftovers(path: Path) -> None:
@@ -276,9 +276,9 @@ def _lock_temporary(place: Path, *, folder: bool, create: bool = True) -> int | 
         return None
     about = os.fstat(handle)
     # A hard link would let us truncate another user's file.
-    ours = about.st_uid == os.geteuid() and (folder or (stat.S_ISREG(about.st_mode) and about.st_nlink == 1))
+    owned = about.st_uid == os.geteuid() and (folder or (stat.S_ISREG(about.st_mode) and about.st_nlink == 1))
     try:
-        if ours:
+        if owned:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_open_file_at(handle, place):
                 return handle
@@ -539,9 +539,9 @@ def home_folder() -> Path:
 
 def unwritable(path: Path, reason: OSError | str) -> ZooError:
     """Return the error for a file or folder that cannot be written, with the reason."""
-    words = reason if isinstance(reason, str) else (reason.strerror or str(reason)).lower()
+    description = reason if isinstance(reason, str) else (reason.strerror or str(reason)).lower()
     return ZooError(
-        f"cannot write here ({words})", where=path, hint="Free some space or name a folder that you may write to"
+        f"cannot write here ({description})", where=path, hint="Free some space or name a folder that you may write to"
     )
 
 

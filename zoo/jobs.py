@@ -218,8 +218,8 @@ def run_job(job: Job[T], progress: StageCallback | None = None) -> Outcome[T]:
     Raises:
         KeyboardInterrupt: if the user interrupts; the process is stopped first.
     """
-    told = progress or (lambda stage, done, total: None)
-    executor: LocalExecutor[T] = LocalExecutor(1, lambda _job, stage, done, total: told(stage, done, total))
+    report = progress or (lambda stage, done, total: None)
+    executor: LocalExecutor[T] = LocalExecutor(1, lambda _job, stage, done, total: report(stage, done, total))
     with executor:
         executor.submit(job)
         while not (ended := executor.poll()):
@@ -636,8 +636,8 @@ class RayExecutor(Generic[T]):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._cpus = max(1, smallest_node(ray) // self.slots)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        local_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=local_node).remote()
         return self
 
     def __exit__(
@@ -673,10 +673,10 @@ class RayExecutor(Generic[T]):
             return
         by_name = {job.name: job for job in self._tasks.values()}
         try:
-            news = self._ray.get(self._board.take.remote(), timeout=10)
+            updates = self._ray.get(self._board.take.remote(), timeout=10)
         except self._ray.exceptions.RayError:
             return
-        for name, stage in news.items():
+        for name, stage in updates.items():
             if name in by_name:
                 self._progress(by_name[name], *stage)
 
@@ -697,16 +697,16 @@ class _Board:
     """Ray actor to which tasks write their progress and from which the head reads it."""
 
     def __init__(self) -> None:
-        self._news: dict[str, tuple[str, int, int]] = {}
+        self._updates: dict[str, tuple[str, int, int]] = {}
 
     def note(self, name: str, stage: str, done: int, total: int) -> None:
         """Record the progress of a job."""
-        self._news[name] = (stage, done, total)
+        self._updates[name] = (stage, done, total)
 
     def take(self) -> dict[str, tuple[str, int, int]]:
         """Return the progress recorded since the last call."""
-        news, self._news = self._news, {}
-        return news
+        updates, self._updates = self._updates, {}
+        return updates
 
 
 def _run_on_node(

@@ -52,7 +52,7 @@ def truth():
 def test_every_pixel_is_of_the_kind_that_it_says(stack_file, tmp_path):
     landslide, border, known = truth()
     with Stack(stack_file) as stack:
-        found = sample_pixels(stack, ["row", "column"], inventory(tmp_path, stack, *SLIDES), most=3_000_000)
+        found = sample_pixels(stack, ["row", "column"], inventory(tmp_path, stack, *SLIDES), max_pixels=3_000_000)
     row, column = found.features.astype(int).T
     image = np.full((SIDE, SIDE), -1)
     image[row, column] = found.labels
@@ -68,7 +68,7 @@ def test_a_small_sample_is_uniform_and_the_same_for_one_seed(stack_file, tmp_pat
     with Stack(stack_file) as stack:
         slides = inventory(tmp_path, stack, *SLIDES)
         one, again, other = (
-            sample_pixels(stack, ["column", "row"], slides, most=4000, seed=seed) for seed in (1, 1, 2)
+            sample_pixels(stack, ["column", "row"], slides, max_pixels=4000, seed=seed) for seed in (1, 1, 2)
         )
     np.testing.assert_array_equal(one.features, again.features)
     assert not np.array_equal(one.features, other.features)
@@ -86,7 +86,7 @@ def test_layers_are_features_and_their_gaps_are_left_out(stack_file, tmp_path):
         return values
 
     with Stack(stack_file) as stack:
-        found = sample_pixels(stack, ["column"], None, layers={"rain": layer}, most=1000)
+        found = sample_pixels(stack, ["column"], None, layers={"rain": layer}, max_pixels=1000)
     assert found.names == ("column", "rain")
     assert (found.region[:, 1] == 3).all()
     assert (found.region[:, 0] % 2 == 1).all()

@@ -247,7 +247,7 @@ def plan_benchmark(
 
     if jobs < 1:
         raise ConfigError(f"the number of jobs must be at least 1, not {jobs}", where="jobs")
-    asked = make_benchmark(
+    requested = make_benchmark(
         models,
         data,
         config=config,
@@ -257,16 +257,16 @@ def plan_benchmark(
         seeds=seeds,
         speed=speed,
     )
-    asked = _with_parents(asked)
-    folder = Path(out) if out is not None else Path("results") / asked.name if asked.name else Path("results")
-    check_folder(folder, asked.name)
+    requested = _with_parents(requested)
+    folder = Path(out) if out is not None else Path("results") / requested.name if requested.name else Path("results")
+    check_folder(folder, requested.name)
     prepare("zoo.bench.trial")
 
     from zoo.bench.plan import make_plan
 
     view = view or BenchmarkView()
     with _connected(ray):
-        plan = make_plan(asked, device, ray, on_setting=view.setting, open_data=view.open_splits, audit=view.audit)
+        plan = make_plan(requested, device, ray, on_setting=view.setting, open_data=view.open_splits, audit=view.audit)
     return BenchmarkPlan(plan, folder, jobs, ray, view)
 
 
@@ -317,23 +317,23 @@ def make_benchmark(
     return chosen.with_recipe(None if config is None else recipe, changes)
 
 
-def _with_parents(asked: Benchmark) -> Benchmark:
+def _with_parents(requested: Benchmark) -> Benchmark:
     """Look up the weights that models start from, and give these models the options of the weights."""
     from dataclasses import replace
 
-    if all(entry.start is None for entry in asked.models):
-        return asked
+    if all(entry.start is None for entry in requested.models):
+        return requested
     from zoo.api.train import open_parent
     from zoo.training.finetuning import parent_options
 
     entries = []
-    for entry in asked.models:
+    for entry in requested.models:
         if entry.start is not None:
             bundle, start = open_parent(entry.start)
             options = parent_options(bundle, entry.model, entry.options, start.parent)
             entry = replace(entry, options=options, start=start, title=entry.label)
         entries.append(entry)
-    return replace(asked, models=tuple(entries))
+    return replace(requested, models=tuple(entries))
 
 
 def _entries(models: str | Sequence[str | ModelEntry]) -> tuple[ModelEntry, ...]:

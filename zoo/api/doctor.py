@@ -246,8 +246,8 @@ def _data() -> Iterator[Finding]:
 
 
 def _space(topic: str, folder: Path) -> Finding:
-    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(existing).free
     little = free < MIN_FREE_BYTES
     text = f"{_size(free)} free on the disk of {folder}"
     return Finding(topic, "problem" if little else "ok", text, "Free some space" if little else "")

@@ -204,9 +204,9 @@ def _measure_adapted(
     parts = list(scenes.values()) if len(scenes) <= MAX_GROUPS else [list(range(len(dataset)))]
     found: list[Evaluation] = []
     for part in parts:
-        there = adapt_to(batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=batch_size))
+        adapted_model = adapt_to(batch["image"] for batch in DataLoader(Subset(dataset, part), batch_size=batch_size))
         report = partial(_report_after, on_batch, sum(map(len, found)))
-        found.append(measure(there, there.predictor(), places=part, on_batch=report))
+        found.append(measure(adapted_model, adapted_model.predictor(), places=part, on_batch=report))
     return Evaluation.concatenate(found, parts)
 
 

@@ -171,9 +171,9 @@ class Benchmark:
         Raises:
             ZooError: if a word matches nothing; the message suggests the nearest labels.
         """
-        words = [word.strip() for word in text.split(",") if word.strip()]
+        patterns = [word.strip() for word in text.split(",") if word.strip()]
         chosen: list[ModelEntry] = []
-        for word in words:
+        for word in patterns:
             found = [
                 entry
                 for entry in self.models

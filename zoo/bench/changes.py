@@ -63,8 +63,8 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
     Raises:
         ResultError: if the folders share no test split.
     """
-    ours, theirs = _settings(now), _settings(before)
-    shared = [setting for setting in ours if setting in theirs]
+    current, earlier = _settings(now), _settings(before)
+    shared = [setting for setting in current if setting in earlier]
     if not shared:
         raise ResultError(
             "the two folders share no test images, so there is nothing to compare",
@@ -72,7 +72,7 @@ def compare_results(now: Sequence[TrialResult], before: Sequence[TrialResult]) -
         )
     pending: list[tuple[Change, FloatArray | None]] = []
     for setting in shared:
-        pending += _changes(ours[setting], theirs[setting])
+        pending += _changes(current[setting], earlier[setting])
     differences = [drawn for _, drawn in pending if drawn is not None]
     adjusted = iter(adjusted_p_values(np.stack(differences, axis=1)) if differences else ())
     return [

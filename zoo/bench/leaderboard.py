@@ -164,13 +164,13 @@ def make_rows(results: Sequence[TrialResult]) -> list[Row]:
 
 def _make_row(label: str, trials: Sequence[TrialResult], columns: Sequence[Column]) -> Row:
     good = [trial for trial in trials if trial.ok]
-    bad = next((trial for trial in trials if not trial.ok), None)
+    failed = next((trial for trial in trials if not trial.ok), None)
     found = [figure_inputs(trial) for trial in good]
     return Row(
         model=label,
         name=trials[0].config.model,
-        status="ok" if bad is None else bad.status,
-        error="" if bad is None else bad.error,
+        status="ok" if failed is None else failed.status,
+        error="" if failed is None else failed.error,
         seeds=len(good),
         figures={column.key: _mean([column.of(one) for one in found]) for column in columns} if good else {},
         best_batch=next((batch for one in found if (batch := best_batch(one)) is not None), None),

@@ -229,7 +229,7 @@ def stage_amounts(config: TrialConfig, sizes: SplitSizes, pixels: int) -> dict[s
         pixels: pixels of a patch.
     """
     if config.adapted:
-        sampled, few = (min(sizes.test, max(1, most // pixels)) for most in (MAX_PIXELS, CHOOSING_PIXELS))
+        sampled, few = (min(sizes.test, max(1, maximum // pixels)) for maximum in (MAX_PIXELS, CHOOSING_PIXELS))
         passes = _adaptation_passes(config.adapting)
         return {"adapt": few * passes[0] + sampled * passes[1], "test": sizes.test * passes[2]}
     recipe = config.recipe
@@ -548,8 +548,8 @@ def _cost_of(result: TrialResult, threads: int, device_name: str) -> Cost | None
     if not result.ok or training is None:
         return None
     steps = training.steps - (training.resumed_from or 0)
-    here = (result.environment.threads, result.environment.device_name) == (threads, device_name)
-    if not here or steps < 1 or result.measurements is None:
+    same_machine = (result.environment.threads, result.environment.device_name) == (threads, device_name)
+    if not same_machine or steps < 1 or result.measurements is None:
         return None
     _, height, width = result.data.patch
     evaluated = result.data.patches.val + result.data.patches.test

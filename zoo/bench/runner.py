@@ -315,9 +315,9 @@ def result_of(config: TrialConfig, outcome: Outcome[TrialResult]) -> TrialResult
 
 def default_threads() -> int:
     """Return the number of threads that torch uses if one trial runs at a time."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
     import torch
 
     return torch.get_num_threads()

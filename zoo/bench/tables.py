@@ -74,8 +74,8 @@ def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = 
     left_out = [column.heading for column in shown_columns(board.rows, keys) if column not in columns]
     with_paper = [row for row in board.rows if row.paper is not None]
     beside = bool(with_paper) and needed + _paper_width(with_paper) <= width
-    ours, paper = _rich_table("model", columns), _rich_table("paper", ())
-    for table, heading in ((ours, "│ paper:"),) if beside else ((paper, "name in the paper"),):
+    left, paper = _rich_table("model", columns), _rich_table("paper", ())
+    for table, heading in ((left, "│ paper:"),) if beside else ((paper, "name in the paper"),):
         table.add_column(heading, overflow="fold")
         for _, figure, _ in PAPER_COLUMNS:
             table.add_column(figure, justify="right", no_wrap=True, style="dim")
@@ -83,10 +83,10 @@ def terminal_table(board: Leaderboard, width: int, keys: Sequence[str] | None = 
         name = Text(printable(row.model))
         label = "" if row.paper is None else row.paper.label
         printed = [Text(f"│ {label}" if beside else label), *map(Text, _paper_cells(row))]
-        ours.add_row(name, *(Text(printable(row.text(column))) for column in columns), *(printed if beside else ()))
+        left.add_row(name, *(Text(printable(row.text(column))) for column in columns), *(printed if beside else ()))
         if label:
             paper.add_row(name, *printed)
-    parts: list[RenderableType] = [ours]
+    parts: list[RenderableType] = [left]
     if left_out:
         parts.append(Text(f"left out to fit {width} characters: {', '.join(left_out)} (--columns chooses)", "dim"))
     if with_paper and not beside:

@@ -233,8 +233,8 @@ class CAS(StoredPatchDataset):
 
 def subset_of_folder(folder: str) -> Subset | None:
     """Return the sub-dataset that a folder is named after, or None; case and type of parentheses do not matter."""
-    words = _name_tokens(folder)
-    fitting = [subset for subset in SUBSETS if _name_tokens(subset.name) <= words]
+    tokens = _name_tokens(folder)
+    fitting = [subset for subset in SUBSETS if _name_tokens(subset.name) <= tokens]
     return max(fitting, key=lambda subset: len(_name_tokens(subset.name)), default=None)
 
 

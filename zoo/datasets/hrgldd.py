@@ -194,7 +194,9 @@ def check_array(path: Path, shape: tuple[int | None, ...]) -> NpyHeader:
     header = read_npy_header(path, hint=_DOWNLOAD_HINT)
     found = header.shape
     full = (*found, 1) if len(found) == len(shape) - 1 and shape[-1] == 1 else found
-    if len(full) != len(shape) or any(want not in (None, have) for have, want in zip(full, shape, strict=True)):
+    if len(full) != len(shape) or any(
+        expected not in (None, actual) for actual, expected in zip(full, shape, strict=True)
+    ):
         raise DataError(
             f"this array is {shape_text(found)} instead of {shape_text(shape)}",
             where=path,

@@ -213,19 +213,19 @@ class Landslide4Sense(StoredPatchDataset):
         self._checksum = checksum
         self.bands = _describe_bands(self._names, units)
         named = {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)}
-        manner = _choose_split_by(split_by, named)
-        self._source = split if manner == "official" else "train"
+        split_manner = _choose_split_by(split_by, named)
+        self._source = split if split_manner == "official" else "train"
         self._verify()
         files = self._find()
         patches = [_patch(self._source, number) for number in files.numbers]
-        if manner == "official":
+        if split_manner == "official":
             indices: Sequence[int] = range(len(patches))
             training: Sequence[int] = ()
             notes: tuple[str, ...] = ("split: as published",)
             if split != "train":
                 notes += ("leak: the scenes of this split are not published, so it may touch training patches",)
         else:
-            partition = _split_patches(patches, manner, named, fractions_of(fractions), block, guard, seed)
+            partition = _split_patches(patches, split_manner, named, fractions_of(fractions), block, guard, seed)
             indices, training, notes = partition.of(split), partition.train, partition.notes
         if not indices:
             raise DataError(
@@ -618,16 +618,16 @@ def _choose_split_by(split_by: str | None, named: Mapping[str, tuple[str, ...] |
 
 def _split_patches(
     patches: Sequence[Patch],
-    manner: str,
+    split_by: str,
     named: Mapping[str, tuple[str, ...] | None],
     fractions: Sequence[float],
     block: int | None,
     guard: int,
     seed: int,
 ) -> Partition:
-    if manner == "random":
+    if split_by == "random":
         return random_split(patches, fractions=fractions, seed=seed)
-    if manner == "group":
+    if split_by == "group":
         train, val, test = named["train"], named["val"], named["test"]
         return by_group(patches, train=train, val=val, test=test, fractions=fractions, seed=seed, guard=guard)
-    return by_block(patches, fractions=fractions, seed=seed, block=block, guard=guard, columns=manner == "column")
+    return by_block(patches, fractions=fractions, seed=seed, block=block, guard=guard, columns=split_by == "column")

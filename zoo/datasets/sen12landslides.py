@@ -419,7 +419,7 @@ def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None =
         index = _Index()
     known = index.patches if index.version == _INDEX_VERSION else {}
     entries: dict[str, _Indexed] = {}
-    todo: dict[str, tuple[str, int, int]] = {}
+    unread: dict[str, tuple[str, int, int]] = {}
     for name, path in files.items():
         try:
             state = path.stat()
@@ -429,12 +429,12 @@ def _read_headers(files: Mapping[str, Path], progress: ProgressCallback | None =
         if name in known and known[name].stamp == stamp:
             entries[name] = known[name]
         else:
-            todo[name] = stamp
-    for done, (name, stamp) in enumerate(todo.items(), start=1):
+            unread[name] = stamp
+    for done, (name, stamp) in enumerate(unread.items(), start=1):
         entries[name] = _Indexed(stamp, read_header(files[name]))
         if progress is not None:
-            progress(done, len(todo))
-    if todo:
+            progress(done, len(unread))
+    if unread:
         # If the cache folder cannot be written, the only cost is time at the next opening.
         with suppress(ZooError):
             write_json(place, _Index(patches=entries))

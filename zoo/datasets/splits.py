@@ -336,12 +336,14 @@ def _points(patches: Sequence[Patch], codes: dict[str, int]) -> tuple[NDArray[np
     return np.array(placed, dtype=np.int64), np.array(points, dtype=np.float64).reshape(-1, 3)
 
 
-def _near_patches(patches: Sequence[Patch], ours: Sequence[int], theirs: Sequence[int], guard: int) -> set[int]:
-    """Return the indices in ``ours`` whose patches are within ``guard`` of a patch in ``theirs``."""
-    if guard == 0 or not ours or not theirs:
+def _near_patches(
+    patches: Sequence[Patch], indices: Sequence[int], other_indices: Sequence[int], guard: int
+) -> set[int]:
+    """Return the indices in ``indices`` whose patches are within ``guard`` of a patch in ``other_indices``."""
+    if guard == 0 or not indices or not other_indices:
         return set()
-    _, distances = nearest_patch([patches[index] for index in ours], [patches[index] for index in theirs])
-    return {ours[position] for position in np.flatnonzero(distances <= guard).tolist()}
+    _, distances = nearest_patch([patches[index] for index in indices], [patches[index] for index in other_indices])
+    return {indices[position] for position in np.flatnonzero(distances <= guard).tolist()}
 
 
 def _canonical_order(patches: Sequence[Patch]) -> list[int]:
@@ -409,8 +411,8 @@ def _assign_groups(members: dict[str, list[int]], fractions: Sequence[float], se
     largest_first = sorted(shuffled, key=lambda group: -len(members[group]))
     parts = _assign_lots([members[group] for group in largest_first], shares, None)
     names = [sorted(group for group in members if members[group][0] in set(part)) for part in parts]
-    words = "; ".join(f"{split} {_join(groups)}" for split, groups in zip(SPLITS, names, strict=True) if groups)
-    return _partition(*parts, notes=[f"split: groups assigned by size {_ratio(fractions)}, {words}"])
+    description = "; ".join(f"{split} {_join(groups)}" for split, groups in zip(SPLITS, names, strict=True) if groups)
+    return _partition(*parts, notes=[f"split: groups assigned by size {_ratio(fractions)}, {description}"])
 
 
 def _unique(names: Iterable[str] | None) -> list[str] | None:

@@ -267,8 +267,8 @@ def _fold_batch_norms(model: nn.Module, flow: Flow) -> int:
             continue
         norm = modules[before]
         rest = _without_normalisation(norm)
-        still_there = any(module is norm for module in model.modules())
-        if not still_there or not isinstance(rest, nn.Identity) or any(_padding(layer)):
+        remains = any(module is norm for module in model.modules())
+        if not remains or not isinstance(rest, nn.Identity) or any(_padding(layer)):
             continue
         _fold_into_next(layer, *_scale_and_shift(norm))
         replace_module(model, before, rest)

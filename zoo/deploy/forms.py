@@ -61,12 +61,12 @@ class TorchOptions:
     @property
     def name(self) -> str:
         """Return the options in words, for reports."""
-        words = ["torch", self.precision, "channels last" if self.channels_last else "channels first"]
+        parts = ["torch", self.precision, "channels last" if self.channels_last else "channels first"]
         if self.fused:
-            words.append("fused")
+            parts.append("fused")
         if self.images:
-            words.append(f"{self.images} at once")
-        return ", ".join(words)
+            parts.append(f"{self.images} at once")
+        return ", ".join(parts)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -304,7 +304,7 @@ def choose_hybrid_forms(folded: nn.Module, example: Tensor, precision: Precision
                 {form: partial(module, x) for form, module in forms.items()},
                 example.device,
                 seconds=0.2,
-                most=7,
+                max_passes=7,
             )
             known[geometry] = min(forms, key=seconds.__getitem__)
         chosen[name] = known[geometry]
@@ -418,8 +418,8 @@ def time_interleaved(
     device: torch.device,
     *,
     seconds: float = 2.0,
-    most: int = 20,
-    least: int = 3,
+    max_passes: int = 20,
+    min_passes: int = 3,
 ) -> dict[str, float]:
     """Return the shortest time of each candidate in seconds.
 
@@ -430,8 +430,8 @@ def time_interleaved(
         candidates: functions to time, by name.
         device: the device that they compute on.
         seconds: time for all rounds after the first.
-        most: maximum number of rounds.
-        least: minimum number of rounds.
+        max_passes: maximum number of rounds.
+        min_passes: minimum number of rounds.
     """
     if not candidates:
         return {}
@@ -443,7 +443,7 @@ def time_interleaved(
     near = {name: run for name, run in candidates.items() if times[name][0] <= MAX_TIME_RATIO * best}
     turns = 1
     started = time.perf_counter()
-    while len(near) > 1 and turns < most and (turns < least or time.perf_counter() - started < seconds):
+    while len(near) > 1 and turns < max_passes and (turns < min_passes or time.perf_counter() - started < seconds):
         for name, run in near.items():
             times[name].append(_seconds(run, device))
         turns += 1

@@ -305,9 +305,9 @@ def _geometry(kernel_size: int, dilation: int, groups: int) -> Geometry:
     return [pad, pad], [1, 1], [dilation, dilation], groups
 
 
-def _strip_height(height: int, most: int) -> int:
-    """Return a number of rows, ``most`` or fewer, such that strips of that height overlap by at most 5 %."""
-    strips = math.ceil(height / max(1, most))
+def _strip_height(height: int, max_rows: int) -> int:
+    """Return a number of rows, ``max_rows`` or fewer, such that strips of that height overlap by at most 5 %."""
+    strips = math.ceil(height / max(1, max_rows))
     while strips * math.ceil(height / strips) > 1.05 * height:
         strips += 1
     return math.ceil(height / strips)

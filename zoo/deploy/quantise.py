@@ -213,9 +213,9 @@ def _drop_round_trips(graph: onnx.ModelProto) -> None:
     to = {name: get_node_attr_value(node, "to") for name, node in casts.items()}
     direct = {}
     for name, node in casts.items():
-        there = node.input[0]
-        if to[name] == TensorProto.FLOAT and to.get(there) == TensorProto.FLOAT16:
-            direct[name] = casts[there].input[0]
+        producer = node.input[0]
+        if to[name] == TensorProto.FLOAT and to.get(producer) == TensorProto.FLOAT16:
+            direct[name] = casts[producer].input[0]
     for node in graph.graph.node:
         for place, name in enumerate(node.input):
             while name in direct:

@@ -52,9 +52,9 @@ def _kernel(  # type: ignore[no-untyped-def]
         far = (image + far_row * width + far_column) * channels
         for start in range(0, channels, CHANNELS):
             channel = start + tl.arange(0, CHANNELS)
-            there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
-            a = tl.load(x + near[:, None] + channel[None, :], mask=there & sees_near[:, None], other=0.0)
-            b = tl.load(x + far[:, None] + channel[None, :], mask=there & sees_far[:, None], other=0.0)
+            in_range = (pixel < pixels)[:, None] & (channel < channels)[None, :]
+            a = tl.load(x + near[:, None] + channel[None, :], mask=in_range & sees_near[:, None], other=0.0)
+            b = tl.load(x + far[:, None] + channel[None, :], mask=in_range & sees_far[:, None], other=0.0)
             both = (a.to(tl.float32) + ratio * b.to(tl.float32)).to(x.dtype.element_ty)
             place = (output[None, :] * TAPS * TAPS + tap) * channels + channel[:, None]
             known = (output < outputs)[None, :] & (channel < channels)[:, None]

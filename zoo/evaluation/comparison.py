@@ -66,10 +66,10 @@ class Resampling:
         """
         if not groups:
             raise ResultError("an empty test split has no figures and no intervals")
-        most = MAX_RESAMPLING_WEIGHTS // len(groups)
-        if most < MIN_REPLICATES:
+        maximum = MAX_RESAMPLING_WEIGHTS // len(groups)
+        if maximum < MIN_REPLICATES:
             raise ResultError(f"{len(groups):,} test images are too many for bootstrap intervals")
-        replicates = min(replicates, most)
+        replicates = min(replicates, maximum)
         names, member = np.unique(np.asarray(groups), return_inverse=True)
         by_event = len(names) >= MIN_EVENTS
         units = len(names) if by_event else len(groups)

@@ -151,27 +151,27 @@ class RayRunner:
         Raises:
             ZooError: if no worker is left, or every worker dies in the same block.
         """
-        todo = deque(blocks)
-        if not todo:
+        pending = deque(blocks)
+        if not pending:
             return
         with connected(self._address) as ray:
             workers: list[_WorkerState] = []
             try:
-                yield from self._run(ray, todo, workers)
+                yield from self._run(ray, pending, workers)
             finally:
                 for worker in workers:
                     with suppress(Exception):
                         ray.kill(worker.actor)
 
-    def _run(self, ray: Any, todo: deque[Block], workers: list[_WorkerState]) -> Iterator[tuple[Block, BlockResult]]:
+    def _run(self, ray: Any, pending: deque[Block], workers: list[_WorkerState]) -> Iterator[tuple[Block, BlockResult]]:
         count, make = self._worker_factory(ray)
         job = ray.put(self._job)
-        workers += [_start(make, job) for _ in range(min(count, len(todo)))]
+        workers += [_start(make, job) for _ in range(min(count, len(pending)))]
         spare = 3 * len(workers)
-        while todo or any(worker.running for worker in workers):
+        while pending or any(worker.running for worker in workers):
             for worker in workers:
-                while worker.opening is None and todo and len(worker.running) < QUEUED:
-                    block = todo.popleft()
+                while worker.opening is None and pending and len(worker.running) < QUEUED:
+                    block = pending.popleft()
                     worker.running[worker.actor.compute.remote(block.row, block.column)] = block
             # New workers come first; otherwise the busy ones would take all blocks.
             waited = [worker.opening for worker in workers if worker.opening is not None]
@@ -194,7 +194,7 @@ class RayRunner:
                 workers.remove(worker)
                 with suppress(Exception):
                     ray.kill(worker.actor)
-                self._requeue_blocks(worker, todo, error)
+                self._requeue_blocks(worker, pending, error)
                 if spare > 0:
                     spare -= 1
                     workers.append(_start(make, job))
@@ -205,7 +205,7 @@ class RayRunner:
             else:
                 yield worker.running.pop(ready), result
 
-    def _requeue_blocks(self, worker: _WorkerState, todo: deque[Block], error: Exception) -> None:
+    def _requeue_blocks(self, worker: _WorkerState, pending: deque[Block], error: Exception) -> None:
         self._notify(f"a worker died ({type(error).__name__}); its {len(worker.running)} blocks run again")
         for block in worker.running.values():
             place = block.row, block.column
@@ -216,7 +216,7 @@ class RayRunner:
                     where=self._address,
                     hint="Do they have enough memory? Fewer --threads or a smaller --tile needs less",
                 ) from error
-            todo.appendleft(block)
+            pending.appendleft(block)
 
     def _worker_factory(self, ray: Any) -> tuple[int, Callable[[], Any]]:
         """Return the number of workers that fit on the cluster, and a function that starts one."""

@@ -143,8 +143,10 @@ class Explanation:
             ),
         ):
             if chosen:
-                words = (f"{' and '.join(effect.names)} ({effect.probability:.2f} without it)" for effect in chosen[:3])
-                sentences.append(f"{start}: {', '.join(words)}")
+                descriptions = (
+                    f"{' and '.join(effect.names)} ({effect.probability:.2f} without it)" for effect in chosen[:3]
+                )
+                sentences.append(f"{start}: {', '.join(descriptions)}")
         if len(sentences) == 1:
             sentences.append(
                 f"No single channel changes it by {MIN_REPORTED_CHANGE} or more. Channels with the same information "

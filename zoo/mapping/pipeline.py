@@ -603,16 +603,16 @@ def map_scene(
         labels = sum(one is not None for one in (classes_out, sets_out))
         room = np.dtype(options.dtype).itemsize * (1 + spread) + labels + 4 * (unlike is not None)
         _check_disk_space(journal, out, scene.shape, room)
-        todo = [block for block in plan.blocks() if (block.row, block.column) not in done]
+        pending = [block for block in plan.blocks() if (block.row, block.column) not in done]
         runner = runner or local_runner([predictor, *others], scene, plan, options, mask, clouds, spread=spread)
-        _compute(runner, todo, journal, len(done), progress)
+        _compute(runner, pending, journal, len(done), progress)
         report = MapReport(
             out,
             classes_out,
             scene.shape,
             plan.tile_count,
             pixel_area(scene.mosaic.crs, scene.mosaic.transform, scene.shape),
-            len(done) + len(todo),
+            len(done) + len(pending),
             len(done),
             map_threshold(threshold, options.dtype),
             applied,
@@ -631,10 +631,10 @@ def _check_paths(outputs: Iterable[Path], inputs: Sequence[Path], *, overwrite: 
 
 
 def _compute(
-    runner: Runner, todo: Sequence[Block], journal: Journal, done: int, progress: StageCallback | None
+    runner: Runner, pending: Sequence[Block], journal: Journal, done: int, progress: StageCallback | None
 ) -> None:
-    total = done + len(todo)
-    with closing(runner(todo)) as results:
+    total = done + len(pending)
+    with closing(runner(pending)) as results:
         for number, (block, result) in enumerate(results, done + 1):
             journal.save(block, result)
             if progress is not None:

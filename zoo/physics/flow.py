@@ -70,8 +70,8 @@ class Flow:
 
     def nearest_downstream(self, target: Mask) -> Index:
         """Return the first ``target`` cell downstream of every cell, or its outlet if there is none."""
-        here = np.arange(self.receiver.size)
-        return _roots(np.where(target.ravel(), here, self.receiver))
+        nodes = np.arange(self.receiver.size)
+        return _roots(np.where(target.ravel(), nodes, self.receiver))
 
 
 def route(elevation: Field, cell: float, outlets: Mask, bias: Field | None = None) -> Flow:
@@ -105,12 +105,12 @@ def dispersed_area(elevation: Field, cell: float, inflow: Field, exponent: float
     """
     h, w = elevation.shape
     # int32 halves the memory of the linear system.
-    here = np.arange(h * w, dtype=np.int32)
+    nodes = np.arange(h * w, dtype=np.int32)
     padded = np.pad(elevation, 1, constant_values=np.inf)
     # With cells numbered from the highest down, flow always goes to a higher number, so the system is triangular.
     ranked = np.argsort(-elevation.ravel(), kind="stable")
-    rank = np.empty_like(here)
-    rank[ranked] = here
+    rank = np.empty_like(nodes)
+    rank[ranked] = nodes
     shares = np.empty((8, h * w))
     for k, (dy, dx) in enumerate(NEIGHBOURS):
         drop = (elevation - padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]) / (cell * np.hypot(dy, dx))
@@ -121,7 +121,7 @@ def dispersed_area(elevation: Field, cell: float, inflow: Field, exponent: float
     used = shares > 0
     source = np.concatenate([rank[one] for one in used])
     target = np.concatenate(
-        [rank[here[one] + np.int32(dy * w + dx)] for one, (dy, dx) in zip(used, NEIGHBOURS, strict=True)]
+        [rank[nodes[one] + np.int32(dy * w + dx)] for one, (dy, dx) in zip(used, NEIGHBOURS, strict=True)]
     )
     system = sparse.csr_array((-shares[used], (target, source)), shape=(h * w, h * w))
     del shares, source, target, used
@@ -158,15 +158,15 @@ def _steepest(elevation: Field, cell: float, outlets: Mask, bias: Field | None) 
 def _connect_basins(elevation: Field, cell: float, outlets: Mask, receiver: Index, distance: Field) -> int:
     """Redirect every closed basin over its lowest pass, in place, and return the number of basins."""
     z = elevation.ravel()
-    here = np.arange(z.size)
-    pits = np.flatnonzero((receiver == here) & ~outlets.ravel())
+    nodes = np.arange(z.size)
+    pits = np.flatnonzero((receiver == nodes) & ~outlets.ravel())
     if pits.size == 0:
         return 0
     # Basins are numbered from 1; cells numbered 0 drain to an outlet.
     number = np.zeros(z.size, dtype=np.int64)
     number[pits] = np.arange(1, pits.size + 1)
     basin = number[_roots(receiver)].reshape(elevation.shape)
-    grid = here.reshape(elevation.shape)
+    grid = nodes.reshape(elevation.shape)
     sides = []
     for a, b in (
         (np.s_[:, :-1], np.s_[:, 1:]),
@@ -205,8 +205,8 @@ def _connect_basins(elevation: Field, cell: float, outlets: Mask, receiver: Inde
         following = receiver[current]
         receiver[current] = previous
         distance[current] = _length(current, previous, elevation.shape[1], cell)
-        go_on = following != current
-        current, previous = following[go_on], current[go_on]
+        unfinished = following != current
+        current, previous = following[unfinished], current[unfinished]
     return int(pits.size)
 
 

@@ -166,10 +166,12 @@ class OptramFit:
 
     _LOG_LOW, _LOG_HIGH, _STEPS = -4.0, 4.0, 4096
 
-    def __init__(self, bins: int = 50, share: float = 0.05, least: int = 100) -> None:
-        if bins < 2 or not 0 < share < 0.5 or least < 1:
-            raise ConfigError(f"OPTRAM cannot be fitted with {bins} bins, share {share} and at least {least} pixels")
-        self._bins, self._share, self._least = bins, share, least
+    def __init__(self, bins: int = 50, share: float = 0.05, min_count: int = 100) -> None:
+        if bins < 2 or not 0 < share < 0.5 or min_count < 1:
+            raise ConfigError(
+                f"OPTRAM cannot be fitted with {bins} bins, share {share} and at least {min_count} pixels"
+            )
+        self._bins, self._share, self._min_count = bins, share, min_count
         self._counts: npt.NDArray[np.int64] = np.zeros((bins, self._STEPS), dtype=np.int64)
 
     def add(self, ndvi: npt.ArrayLike, swir_transformed: npt.ArrayLike) -> None:
@@ -189,10 +191,10 @@ class OptramFit:
         Raises:
             DataError: if fewer than three NDVI bins have enough pixels, or the edges touch or cross.
         """
-        enough = np.flatnonzero(self._counts.sum(axis=1) >= self._least)
+        enough = np.flatnonzero(self._counts.sum(axis=1) >= self._min_count)
         if enough.size < 3:
             raise DataError(
-                f"OPTRAM needs at least 3 of {self._bins} NDVI bins with {self._least} pixels, this scene has "
+                f"OPTRAM needs at least 3 of {self._bins} NDVI bins with {self._min_count} pixels, this scene has "
                 f"{enough.size}",
                 hint="Use a larger or more varied scene, or another source of soil moisture",
             )

@@ -226,12 +226,14 @@ def _stated_units(name: str) -> list[str]:
     found = _BRACKETS.search(name)
     if found:
         return [found[1]]
-    words = re.split(r"[\s_]+", name)
-    joined = "/".join(words[-2:])
+    tokens = re.split(r"[\s_]+", name)
+    joined = "/".join(tokens[-2:])
     if joined in TO_MM_PER_HOUR or joined in _HEADING_UNITS:
         return [joined]
     return (
-        words if len(words) == 1 else [" ".join(words[1:]), *(set(words) & {"duration", "dur", "intensity"}), words[-1]]
+        tokens
+        if len(tokens) == 1
+        else [" ".join(tokens[1:]), *(set(tokens) & {"duration", "dur", "intensity"}), tokens[-1]]
     )
 
 

@@ -61,9 +61,9 @@ class RainSeries:
                 hint="Give the files of one product, each once",
             )
         with np.errstate(invalid="ignore"):
-            bad = (self.rate < 0) | np.isinf(self.rate)
-        if bad.any():
-            step = int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))
+            invalid = (self.rate < 0) | np.isinf(self.rate)
+        if invalid.any():
+            step = int(np.argmax(invalid.reshape(len(invalid), -1).any(axis=1)))
             worst = float(np.nanmin(self.rate[step])) if not np.isinf(self.rate[step]).any() else math.inf
             raise DataError(
                 f"the rain at {time_text(self.starts[step])} is {worst:g} mm/h", hint="Mark missing rain as such"

@@ -182,8 +182,8 @@ class AlignedBand(Closable):
         if self.resampling != "bilinear":
             return 0
         width, height = self.layer.pixel_size_in(grid_crs(self.grid), _centre(self.grid))
-        ours = min(abs(self.grid.transform.a), abs(self.grid.transform.e))
-        return math.ceil(max(width, height) / ours / 2 - 1e-6)
+        grid_pixel = min(abs(self.grid.transform.a), abs(self.grid.transform.e))
+        return math.ceil(max(width, height) / grid_pixel / 2 - 1e-6)
 
     def extrapolated(self, window: Window, values: Values) -> NDArray[np.bool_]:
         """Return the mask of values in a window that were not interpolated between known pixels.
@@ -232,9 +232,9 @@ class AlignedBand(Closable):
 
     def _points_inside_layer(self, x: NDArray[np.float64], y: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
         longitude, latitude = transform_points(grid_crs(self.grid), self.layer.crs, x, y)
-        back = ~self.layer.transform
-        column = back.a * np.asarray(longitude) + back.c
-        row = back.e * np.asarray(latitude) + back.f
+        to_pixels = ~self.layer.transform
+        column = to_pixels.a * np.asarray(longitude) + to_pixels.c
+        row = to_pixels.e * np.asarray(latitude) + to_pixels.f
         height, width = self.layer.shape
         inside: NDArray[np.bool_] = (column >= margin) & (column <= width - margin)
         inside &= (row >= margin) & (row <= height - margin)
@@ -381,7 +381,7 @@ def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
         DataError: if a file states another unit, or rain is implausible; see :func:`zoo.physics.rain.check_rain`.
     """
     _check_unit(intensity)
-    most = _overview(intensity)
+    overview = _overview(intensity)
     days = np.zeros(0, np.float32)
     if isinstance(duration, Layer):
         _check_unit(duration)
@@ -389,11 +389,11 @@ def check_rain_layers(intensity: Layer, duration: Layer | float | None) -> None:
         check_rain(0.0, days, duration.path)
     elif duration is not None:
         days = np.full(1, duration, np.float32)
-    if most.size and days.size:
+    if overview.size and days.size:
         # The rasters may have different grids, so compare the largest intensity with the shortest duration, the most
         # permissive pair.
         positive = days[days > 0]
-        check_rain(most, positive.min() if positive.size else 0.0, intensity.path)
+        check_rain(overview, positive.min() if positive.size else 0.0, intensity.path)
 
 
 def _overview(layer: Layer) -> Values:

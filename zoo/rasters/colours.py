@@ -73,9 +73,9 @@ class ColourScale:
         return f"{self.kind}{offset}: 0 to {self.saturation:g} reflectance become 1 to 255, as in ESA's TCI"
 
 
-def survey_step(shape: tuple[int, int], most: int = SURVEY) -> int:
-    """Return the smallest power of two that gives at most ``most`` squares along each side of a scene."""
-    return 1 << max(0, (-(-max(shape) // most) - 1).bit_length())
+def survey_step(shape: tuple[int, int], max_pixels: int = SURVEY) -> int:
+    """Return the smallest power of two that gives at most ``max_pixels`` squares along each side of a scene."""
+    return 1 << max(0, (-(-max(shape) // max_pixels) - 1).bit_length())
 
 
 def is_true_colour(path: str) -> bool:
@@ -123,12 +123,12 @@ def choose_scale(mosaic: Mosaic, colours: tuple[int, int, int]) -> ColourScale:
     known = sample[:, np.isfinite(sample).all(axis=0)]
     if not known.size:
         return ColourScale("reflectance")  # the map reports that there is no data
-    most = float(np.quantile(known, 0.99))
-    if most <= 2:
+    high = float(np.quantile(known, 0.99))
+    if high <= 2:
         return ColourScale("reflectance")
     if unit in _REFLECTANCE_UNITS:
         raise DataError(
-            f"red, green and blue are in {unit}, but their largest numbers are near {most:.3g}",
+            f"red, green and blue are in {unit}, but their largest numbers are near {high:.3g}",
             where=mosaic.paths[0],
             hint="Reflectance is a number from 0 to 1. Correct the unit, or the scale tag: gdal_edit.py -scale 0.0001",
         )

@@ -201,21 +201,21 @@ _WINDOW_SIDE = 1024
 
 
 def reduced(
-    shape: tuple[int, int], read: Callable[[Window], NDArray[np.float32]], longest: int, how: Literal["mean", "max"]
+    shape: tuple[int, int], read: Callable[[Window], NDArray[np.float32]], max_side: int, how: Literal["mean", "max"]
 ) -> tuple[NDArray[np.float32], int]:
     """Reduce a raster to one value per square of pixels, window by window.
 
     Args:
         shape: (rows, columns) of the raster.
         read: function that returns a window as float32 (C, rows, columns), NaN where there is no data.
-        longest: maximum number of values along the longer side.
+        max_side: maximum number of values along the longer side.
         how: "mean" of the finite values of a square, or "max", which keeps single pixels visible.
 
     Returns:
         The reduced raster, float32 (C, rows, columns), NaN where a square has no data, and the side of a square in
         pixels. The last squares may extend beyond the raster.
     """
-    step = max(1, -(-max(shape) // longest))
+    step = max(1, -(-max(shape) // max_side))
     size = step * max(1, _WINDOW_SIDE // step)
     whole: NDArray[np.float32] | None = None
     for row in range(0, shape[0], size):

@@ -323,13 +323,13 @@ def _scale(layer: Layer, numbers: NDArray[np.float32], stated: float | None) -> 
     if layer.dtype.kind in "ui":
         return 1 / QUANTIFICATION, "integers read as digital numbers of Sentinel-2, scale 1e-4"
     known = numbers[np.isfinite(numbers)]
-    most = float(np.quantile(known, 0.99)) if known.size else 0.0
-    if most <= 2:
+    high = float(np.quantile(known, 0.99)) if known.size else 0.0
+    if high <= 2:
         return 1.0, "read as reflectance"
-    if most >= 100:
+    if high >= 100:
         return 1 / QUANTIFICATION, "read as digital numbers of Sentinel-2, scale 1e-4"
     raise DataError(
-        f"its largest numbers are near {most:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
+        f"its largest numbers are near {high:.3g}: neither reflectance (0-1) nor digital numbers (0-10000)",
         where=layer.path,
         hint="Give the scale to reflectance with --scale",
     )

@@ -175,13 +175,13 @@ def _check_equal(first: PatchScene, other: PatchScene) -> None:
             where=other.path,
             hint="Cut them into two folders",
         )
-    for what, ours, theirs in (
+    for what, value, expected in (
         ("bands", [band.name for band in first.bands], [band.name for band in other.bands]),
         ("units", [band.unit for band in first.bands], [band.unit for band in other.bands]),
     ):
-        if ours != theirs:
+        if value != expected:
             raise DataError(
-                f"its {what} are {', '.join(theirs)}, those of {first.path} {', '.join(ours)}",
+                f"its {what} are {', '.join(expected)}, those of {first.path} {', '.join(value)}",
                 where=other.path,
                 hint="The patches of one folder need the same bands in the same order: choose them with --bands",
             )
@@ -352,9 +352,9 @@ class PatchFiles:
         """
         scene = self.scene
         name = f"{scene.slug}_{patch.row:0{self.digits}}_{patch.column:0{self.digits}}.tif"
-        ours = self.stack.transform
+        stack_transform = self.stack.transform
         x, y = patch.origin
-        transform = Affine(ours.a, 0.0, x, 0.0, ours.e, y)
+        transform = Affine(stack_transform.a, 0.0, x, 0.0, stack_transform.e, y)
         about = {TAG_SCENE: scene.name, TAG_DATE: scene.date, TAG_PHASE: scene.phase}
         place = {"PATCH_ROW": str(patch.row), "PATCH_COL": str(patch.column)}
         tags = {**self._inherited_tags(self.stack.tags), **{key: text for key, text in about.items() if text}, **place}

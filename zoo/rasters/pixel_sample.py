@@ -68,8 +68,8 @@ class PixelSample:
 class Lottery:
     """Keeps the rows with the smallest random keys: a uniform sample without replacement of all rows offered."""
 
-    def __init__(self, most: int, width: int) -> None:
-        self._most = most
+    def __init__(self, size: int, width: int) -> None:
+        self._most = size
         self._keys = np.empty(0)
         self._rows = np.empty((0, width))
         self._limit = math.inf
@@ -100,7 +100,7 @@ def sample_pixels(
     inventory: Inventory | None,
     *,
     layers: Mapping[str, Reader] | None = None,
-    most: int = MAX_SAMPLE_PIXELS,
+    max_pixels: int = MAX_SAMPLE_PIXELS,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> PixelSample:
@@ -111,7 +111,7 @@ def sample_pixels(
         names: names of the bands to use as features.
         inventory: landslides in the coordinates of the stack; None to draw only from the whole region.
         layers: further features by name, as functions that read a window of the stack's grid, NaN where missing.
-        most: maximum number of pixels of each kind.
+        max_pixels: maximum number of pixels of each kind.
         seed: random seed; the same seed gives the same pixels.
         progress: called with the number of windows done and the total.
 
@@ -123,7 +123,7 @@ def sample_pixels(
     positions = [[band.name for band in stack.bands].index(name) for name in names]
     columns = (*names, *layers)
     width = len(columns) + 2
-    lots = {kind: Lottery(most, width) for kind in ("landslide", "other", "region")}
+    lotteries = {kind: Lottery(max_pixels, width) for kind in ("landslide", "other", "region")}
     counts = dict.fromkeys(("known", "landslide", "border", "doubtful"), 0)
     windows = list(stack.windows())
     for number, window in enumerate(windows):
@@ -141,19 +141,19 @@ def sample_pixels(
             if kind == "other" and inventory is None:
                 continue
             row, column = np.nonzero(mask)
-            lots[kind].offer(rng.random(len(row)), partial(_pixel_rows, stack, window, image, row, column))
+            lotteries[kind].offer(rng.random(len(row)), partial(_pixel_rows, stack, window, image, row, column))
         if progress is not None:
             progress(number + 1, len(windows))
-    _check(stack, columns, inventory, counts, len(lots["other"].rows()))
-    found = np.concatenate([lots["landslide"].rows(), lots["other"].rows()])
+    _check(stack, columns, inventory, counts, len(lotteries["other"].rows()))
+    found = np.concatenate([lotteries["landslide"].rows(), lotteries["other"].rows()])
     labels = np.zeros(len(found), dtype=np.int64)
-    labels[: len(lots["landslide"].rows())] = 1
+    labels[: len(lotteries["landslide"].rows())] = 1
     return PixelSample(
         names=columns,
         features=found[:, :-2].astype(np.float32),
         labels=labels,
         coordinates=_metres(stack, found[:, -2:]),
-        region=lots["region"].rows()[:, :-2].astype(np.float32),
+        region=lotteries["region"].rows()[:, :-2].astype(np.float32),
         landslide_pixels=counts["landslide"],
         known_pixels=counts["known"],
         border_pixels=counts["border"],

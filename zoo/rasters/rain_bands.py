@@ -126,16 +126,16 @@ def source_bands(
         DataError: if no cell has enough hours, or the rain exceeds the records.
     """
     notes = []
-    least, most = float(state.missing_hours.min()), float(state.missing_hours.max())
+    minimum, maximum = float(state.missing_hours.min()), float(state.missing_hours.max())
     enough = state.missing_hours <= max_missing * state.hours + 1e-6
     if not enough.any():
         raise DataError(
-            f"{least:g} of {state.hours:g} hours are missing, more than {max_missing:.1%}",
+            f"{minimum:g} of {state.hours:g} hours are missing, more than {max_missing:.1%}",
             hint="Add the missing files, or allow it with --max-missing; missing hours count as dry",
         )
-    if most > 1e-6:
+    if maximum > 1e-6:
         refused = "" if enough.all() else f"; {np.mean(~enough):.1%} of the cells lack more and have no value"
-        span = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+        span = f"{minimum:g}" if minimum == maximum else f"{minimum:g} to {maximum:g}"
         notes.append(
             f"{span} of {state.hours:g} hours are missing and count as dry (at most {max_missing:.1%} may be){refused}"
         )

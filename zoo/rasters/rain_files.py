@@ -457,11 +457,11 @@ def _read_gauges(files: list[Path], grid: Grid, reading: RainReading) -> RainFie
         raise DataError(f"the tables are in {' and '.join(sorted(set(units)))}", where=files[0].parent)
     table, unit = pd.concat(tables, keys=files), units[0]
     table = table.drop_duplicates(["time", "x", "y", "rain"])
-    twice = table.duplicated(["time", "x", "y"])
-    if twice.any():
-        path, row = table.index[twice][0]
+    duplicated = table.duplicated(["time", "x", "y"])
+    if duplicated.any():
+        path, row = table.index[duplicated][0]
         raise DataError(
-            f"a second value of this gauge at {time_text(table['time'][twice].iloc[0].to_datetime64())}",
+            f"a second value of this gauge at {time_text(table['time'][duplicated].iloc[0].to_datetime64())}",
             where=f"{path}, row {row + 2}",
             hint="Keep one of them; the time must state the hour if a step is shorter than a day",
         )

@@ -152,19 +152,19 @@ def check_description(text: str, unit: str, where: object) -> None:
         DataError: if the description contradicts the unit.
     """
     depth, factor = unit_factor(unit, "--unit")
-    said = [
+    stated = [
         (f"{number} mm{'/' if period else ''}{period}".strip(), bool(number))
         for number, period in _UNIT_IN_WORDS.findall(text.lower())
     ]
-    for one, exact in said:
+    for one, exact in stated:
         its_depth, its_factor = unit_factor(one, where)
         if its_depth == depth and (not exact or math.isclose(its_factor, factor)):
             return
-    if said:
+    if stated:
         raise DataError(
             f"describes itself as {text.strip()!r}, which is not in {unit!r}",
             where=where,
-            hint=f"Give --unit {said[0][0]!r} if that is its unit",
+            hint=f"Give --unit {stated[0][0]!r} if that is its unit",
         )
 
 

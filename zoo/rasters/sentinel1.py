@@ -107,7 +107,7 @@ def open_radar(path: Path) -> Sources:
 
 def _polarisations(file: Path, root: Path) -> Iterator[tuple[str, int]]:
     """Yield the role and band number of each polarisation in a file."""
-    words = split_words(str(file.relative_to(root)))
+    tokens = split_words(str(file.relative_to(root)))
     named = [name for name in ("vv", "vh") if name in split_words(file.stem)]
     found: list[tuple[str, int]]
     with RasterReader(file) as reader:
@@ -126,7 +126,7 @@ def _polarisations(file: Path, root: Path) -> Iterator[tuple[str, int]]:
                 hint=_RADAR_GEOMETRY,
             )
         tags = [reader.tags.get(tag, "").lower() for tag in _ORBIT_TAGS]
-    orbits = {_ORBITS[word] for word in (*words, *tags) if word in _ORBITS}
+    orbits = {_ORBITS[word] for word in (*tokens, *tags) if word in _ORBITS}
     if len(orbits) > 1:
         raise DataError(
             "is of both an ascending and a descending orbit", where=file, hint="Correct its name or its tags"
@@ -150,15 +150,15 @@ def find_scale(layer: Layer, name: str, numbers: NDArray[np.float32]) -> tuple[S
     if not known.size:
         raise DataError("is nodata on the whole grid of the stack", where=layer.path)
     middle, negative = float(np.median(known)), float(np.mean(known < 0))
-    words = split_words(layer.unit) | split_words(Path(layer.path).stem) | split_words(name)
+    tokens = split_words(layer.unit) | split_words(Path(layer.path).stem) | split_words(name)
     code = _HYP3.search(Path(layer.path).name)
-    said: list[tuple[Scale, str]] = [] if code is None else [(_HYP3_SCALES[code[1]], "name of the HyP3 product")]
-    said += [(scale, f"word {min(words & known_words)!r}") for scale, known_words in _KINDS if words & known_words]
+    stated: list[tuple[Scale, str]] = [] if code is None else [(_HYP3_SCALES[code[1]], "name of the HyP3 product")]
+    stated += [(scale, f"word {min(tokens & known_words)!r}") for scale, known_words in _KINDS if tokens & known_words]
     range_text = f"half of its values are below {middle:.3g}, and {negative:.0%} are negative"
-    if len({scale for scale, _ in said}) > 1:
-        raise DataError(f"is named {' and '.join(f'{s} ({why})' for s, why in said)}", where=layer.path)
-    if said:
-        scale, why = said[0]
+    if len({scale for scale, _ in stated}) > 1:
+        raise DataError(f"is named {' and '.join(f'{s} ({why})' for s, why in stated)}", where=layer.path)
+    if stated:
+        scale, why = stated[0]
         if (scale == "dB") is not (negative > 0.5):
             raise DataError(
                 f"is named {scale} ({why}), but {range_text}", where=layer.path, hint="Correct its unit or its name"
@@ -328,14 +328,14 @@ class Radar(Closable):
             path = folder / f"{role}.tif"
             shown[role] = _filter_file(band, date.scales[role], path, looks)
             bands[role] = self._exits.enter_context(AlignedBand(open_layer(role, BandFile(str(path))), band.grid))
-        least, most = min(shown.values()), max(shown.values())
-        span = f"{least:.2g}" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g} to {most:.2g}"
+        minimum, maximum = min(shown.values()), max(shown.values())
+        span = f"{minimum:.2g}" if f"{minimum:.2g}" == f"{maximum:.2g}" else f"{minimum:.2g} to {maximum:.2g}"
         found = f"half of the squares of {WINDOW_SIDE} x {WINDOW_SIDE} pixels show at least {span} equivalent looks"
         self.notes.append(f"{prefix}speckle was filtered with {looks:g} equivalent looks; {found}")
-        if most > _BLURRED * looks:
+        if maximum > _BLURRED * looks:
             self.warnings.append(
                 f"{prefix}{found}, but --s1-looks is {looks:g}: the filter blurs an image that was already averaged, "
-                f"resampled or filtered. Give about {most:.2g}, or leave --s1-looks out"
+                f"resampled or filtered. Give about {maximum:.2g}, or leave --s1-looks out"
             )
         return replace(date, bands=bands, scales=dict.fromkeys(bands, "power"))
 

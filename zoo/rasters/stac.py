@@ -114,9 +114,9 @@ def choose_day(
         )
     clear = [item for item in items if cloud_of(item) <= max_cloud]
     if not clear:
-        least = min(cloud_of(item) for item in items)
+        min_cloud = min(cloud_of(item) for item in items)
         raise DataError(
-            f"none of {len(items)} images has at most {max_cloud:g} % cloud; the clearest has {least:.0f} %",
+            f"none of {len(items)} images has at most {max_cloud:g} % cloud; the clearest has {min_cloud:.0f} %",
             where=where,
             hint="Raise the cloud limit or try a longer period",
         )

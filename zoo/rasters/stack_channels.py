@@ -279,17 +279,17 @@ def moisture_range(layer: Layer, numbers: NDArray[np.float32]) -> tuple[tuple[fl
     known = numbers[np.isfinite(numbers)]
     if not known.size:
         return VOLUMETRIC, f"{layer.label}: no pixel of the stack has soil moisture"
-    least, most = float(known.min()), float(known.max())
-    if least < 0 or most > 1:
+    minimum, maximum = float(known.min()), float(known.max())
+    if minimum < 0 or maximum > 1:
         raise DataError(
-            f"soil moisture ranges from {least:.3g} to {most:.3g} and has no unit",
+            f"soil moisture ranges from {minimum:.3g} to {maximum:.3g} and has no unit",
             where=layer.path,
             hint="Give the dry and the saturated value: --moisture-range LOW,HIGH (0,100 for percent)",
         )
-    low, high = VOLUMETRIC if most <= 0.6 else (0.0, 1.0)
-    kind = "m3/m3" if most <= 0.6 else "a share of saturation"
+    low, high = VOLUMETRIC if maximum <= 0.6 else (0.0, 1.0)
+    kind = "m3/m3" if maximum <= 0.6 else "a share of saturation"
     return (low, high), (
-        f"{layer.label} has no unit: {least:.3g} to {most:.3g} was read as {kind}, {low:g} dry and {high:g} "
+        f"{layer.label} has no unit: {minimum:.3g} to {maximum:.3g} was read as {kind}, {low:g} dry and {high:g} "
         "saturated. To set it, use --moisture-range LOW,HIGH"
     )
 

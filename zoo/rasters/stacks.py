@@ -102,9 +102,9 @@ class Stack(Closable):
         self.made_by_zoo = TAG_FORMAT in self.tags
         self.bands: tuple[Band, ...] = tuple(self._band(number, band) for number, band in enumerate(reader.bands))
         names = [band.name for band in self.bands]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"has two bands called {twice!r}", where=self.name, hint="Give each its own name")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise DataError(f"has two bands called {duplicate!r}", where=self.name, hint="Give each its own name")
 
     def _band(self, number: int, band: RasterBand) -> Band:
         tags = self._reader.band_tags(number)
@@ -530,13 +530,13 @@ def _describe_scale(stack: Stack, band: int) -> str:
     rows, columns = stack.shape
     values = stack.read(None, [band], (min(rows, SAMPLE), min(columns, SAMPLE)))
     known = values[np.isfinite(values)]
-    most = float(np.quantile(known, 0.99)) if known.size else 0.0
+    high = float(np.quantile(known, 0.99)) if known.size else 0.0
     dtype = stack.dtypes[band]
-    if most > 255:
+    if high > 255:
         return "numbers beyond 255"
     if dtype == np.uint8 and not stack.scaled:
-        return "8-bit numbers from 0 to 255" if most > 2 else ""
-    return "fractions of 1" if 0 < most <= 2 and (dtype.kind == "f" or stack.scaled) else ""
+        return "8-bit numbers from 0 to 255" if high > 2 else ""
+    return "fractions of 1" if 0 < high <= 2 and (dtype.kind == "f" or stack.scaled) else ""
 
 
 def _register(bands: list[Band], band: Band, stack: Stack) -> int:

@@ -419,15 +419,15 @@ def check_logits(output: Any, images: Tensor, classes: int, when: str = "") -> T
         ModelError: if it is not; the message states what was returned and what was expected.
     """
     expected = (len(images), classes, *images.shape[2:])
-    got = "None" if output is None else f"a {type(output).__name__}"
+    found = "None" if output is None else f"a {type(output).__name__}"
     if isinstance(output, type(images)):
         logits: Tensor = output
         if tuple(logits.shape) == expected:
             return logits
-        got = f"shape {tuple(logits.shape)}"
+        found = f"shape {tuple(logits.shape)}"
     place = f"{when}, for images of shape" if when else "for images of shape"
     raise ModelError(
-        f"forward returned {got} {place} {tuple(images.shape)}",
+        f"forward returned {found} {place} {tuple(images.shape)}",
         hint=f"Return logits of shape (B, K, H, W), here {expected}",
     )
 

@@ -288,8 +288,8 @@ def _plural_names(annotation: Any) -> str:
     choices = choices_of(annotation)
     if choices:
         return ", ".join(repr(choice) for choice in choices)
-    words = [_PLURALS.get(member, "values") for member in _members(annotation)]
-    return " or ".join(dict.fromkeys(words))
+    names = [_PLURALS.get(member, "values") for member in _members(annotation)]
+    return " or ".join(dict.fromkeys(names))
 
 
 def _readings(value: object) -> Iterator[object]:

@@ -279,7 +279,7 @@ def calibrate_stack(
             layers = exits.enter_context(RainLayers(options.rain, stack, options.duration))
             readers = {"rain intensity": layers.intensity, "rain duration": layers.duration}
         sample = sample_pixels(
-            stack, names, slides, layers=readers, most=options.samples, seed=options.seed, progress=progress
+            stack, names, slides, layers=readers, max_pixels=options.samples, seed=options.seed, progress=progress
         )
     notes.append(_describe_sample(sample))
     return _fit(stack, inventory, options, names, sample, notes)
@@ -427,8 +427,10 @@ def _blocked_auc(
 ) -> tuple[float, tuple[float, float]] | None:
     """Return the AUC of held-out blocks, pooled over folds, with its interval; None if there are too few blocks."""
     rng = np.random.default_rng(options.seed)
-    most = min(_EVALUATED_ROWS, options.samples)
-    rows = np.sort(np.concatenate([rng.permutation(np.flatnonzero(sample.labels == label))[:most] for label in (0, 1)]))
+    maximum = min(_EVALUATED_ROWS, options.samples)
+    rows = np.sort(
+        np.concatenate([rng.permutation(np.flatnonzero(sample.labels == label))[:maximum] for label in (0, 1)])
+    )
     labels, coordinates = sample.labels[rows], sample.coordinates[rows]
     part = {name: values[rows] for name, values in features.items()}
     probability = np.zeros(len(rows))

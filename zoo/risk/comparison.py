@@ -236,14 +236,12 @@ class Comparison:
                 gains[outcome.model] = outcome.scores["auc"] - other.scores["auc"]
         if not gains:
             return None
-        most, least = max(gains, key=lambda name: gains[name]), min(gains, key=lambda name: gains[name])
+        largest, smallest = max(gains, key=lambda name: gains[name]), min(gains, key=lambda name: gains[name])
         mean = sum(gains.values()) / len(gains)
         text = f"the AUC of random folds is {abs(mean):.3f} {'higher' if mean >= 0 else 'lower'} than of spatial blocks"
         if len(gains) > 1:
-            text = (
-                f"{text} on average (from {gains[least]:+.3f}, {risk_models()[least].title}, to {gains[most]:+.3f}, "
-                f"{risk_models()[most].title})"
-            )
+            low, high = (f"{gains[name]:+.3f}, {risk_models()[name].title}" for name in (smallest, largest))
+            text = f"{text} on average (from {low}, to {high})"
         return f"{text}; for places without landslide records nearby, expect the scores of spatial blocks"
 
     def differences(self, reference: str, cv: str) -> dict[str, dict[str, tuple[float, float, float]]]:

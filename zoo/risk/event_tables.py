@@ -148,14 +148,14 @@ def _rows_of_series(
     incomplete, unmatched = 0, 0
     for y, x in sorted(set(zip(row.tolist(), column.tolist(), strict=True))):
         rate = series.rate[:, y, x]
-        mine = days[(row == y) & (column == x)]
+        cell_days = days[(row == y) & (column == x)]
         if period - series.hours[np.isfinite(rate)].sum() > max_missing * period:
-            incomplete += len(mine)
+            incomplete += len(cell_days)
             continue
         place = RainSeries(series.starts, series.ends, rate)
         events = rain_events(place, rules)
         slid: dict[int, list[np.datetime64]] = {}
-        for day in mine:
+        for day in cell_days:
             number = _event_of(events, day, rules)
             if number is None:
                 unmatched += 1
@@ -220,11 +220,11 @@ def _rows_of_maps(
         today = days == day.astype("datetime64[s]")
         inside, pixels = rain_of_pixels(path, places)
         covered |= inside & today
-        for here, intensity, duration in pixels:
+        for selected, intensity, duration in pixels:
             if intensity > 0 and duration > 0:
-                matched |= here & today
-                place = float(places[here, 0].mean()), float(places[here, 1].mean())
-                rows.append(_row(day, ("", ""), place, intensity, duration, int((here & today).sum())))
+                matched |= selected & today
+                place = float(places[selected, 0].mean()), float(places[selected, 1].mean())
+                rows.append(_row(day, ("", ""), place, intensity, duration, int((selected & today).sum())))
         if progress is not None:
             progress(number, len(maps))
     for count, why in (

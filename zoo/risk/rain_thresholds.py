@@ -224,10 +224,11 @@ def _read(
     rain = []
     for name in rain_columns:
         numbers = to_numbers(frame[name]).to_numpy()
-        bad = np.flatnonzero(np.isnan(numbers) & frame[name].notna().to_numpy())
-        if len(bad):
+        invalid = np.flatnonzero(np.isnan(numbers) & frame[name].notna().to_numpy())
+        if len(invalid):
+            first = int(invalid[0])
             raise DataError(
-                f"row {int(frame.index[bad[0]]) + 1} holds {str(frame[name].iloc[bad[0]])[:60]!r}, not a number",
+                f"row {int(frame.index[first]) + 1} holds {str(frame[name].iloc[first])[:60]!r}, not a number",
                 where=f"{where}, column {name!r}",
                 hint="Write decimal points, and leave the cell empty where the rain is unknown",
             )

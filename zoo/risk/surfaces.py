@@ -154,15 +154,15 @@ class IndexSurface:
                 total = result[part]
                 total[:] = 0
                 term = scratch[: len(total)]
-                for band, low, scale, least, most in self._terms:
+                for band, low, scale, minimum, maximum in self._terms:
                     # Subtract first: elevations of thousands of metres leave few digits for a product.
                     np.subtract(flat[band, part], low, out=term)
                     # One sum detects infinite values, which the bounds below would clip to finite ones.
                     if not math.isfinite(np.add.reduce(term)):
                         term[np.isinf(term)] = np.nan
                     np.multiply(term, scale, out=term)
-                    np.maximum(term, least, out=term)
-                    np.minimum(term, most, out=term)
+                    np.maximum(term, minimum, out=term)
+                    np.minimum(term, maximum, out=term)
                     np.add(total, term, out=total)
                 negative += self._apply_form(total, factor if factors is None else factors[part])
         return result.reshape(shape), negative
@@ -171,7 +171,7 @@ class IndexSurface:
         """Convert weighted sums to the index in place; return the number that more rain would lower."""
         negative = 0
         if self._index.form == "multiplicative":
-            if any(least < 0 for *_, least, _ in self._terms):
+            if any(minimum < 0 for *_, minimum, _ in self._terms):
                 negative = int(np.count_nonzero(total < 0))
             np.multiply(total, factor, out=total)
         else:
@@ -272,7 +272,7 @@ def fit_model_surface(
         raise DataError(
             f"cannot use bands {', '.join(names) or 'none'} as features: names must differ", where=stack.path
         )
-    sample = sample_pixels(stack, names, inventory, most=samples, seed=seed, progress=progress)
+    sample = sample_pixels(stack, names, inventory, max_pixels=samples, seed=seed, progress=progress)
     table = pd.DataFrame(sample.features.astype(np.float64), columns=names)
     try:
         inner = block_folds(sample.labels, sample.coordinates, folds=3, seed=seed)

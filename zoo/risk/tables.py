@@ -302,14 +302,14 @@ def read_labels(
     values: pd.Series, where: object, name: str, notes: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return 0 and 1 for the rows with a label, and the mask of these rows."""
-    words = values.astype(str).str.strip().str.lower()
-    empty = (values.isna() | words.isin(["", "nan", "na"])).to_numpy()
-    true, false = words.isin(_TRUE).to_numpy() & ~empty, words.isin(_FALSE).to_numpy() & ~empty
+    texts = values.astype(str).str.strip().str.lower()
+    empty = (values.isna() | texts.isin(["", "nan", "na"])).to_numpy()
+    true, false = texts.isin(_TRUE).to_numpy() & ~empty, texts.isin(_FALSE).to_numpy() & ~empty
     other = ~(true | false | empty)
     place = f"{where}, column {name!r}"
     if other.any():
         row = int(np.flatnonzero(other)[0])
-        kinds = int(words[~empty].nunique())
+        kinds = int(texts[~empty].nunique())
         raise DataError(
             f"label {str(values.iloc[row])[:60]!r} in row {row + 1} is neither yes nor no; there are {kinds} values",
             where=place,
@@ -349,11 +349,11 @@ def _coordinates(
     columns = []
     for name in coords:
         numbers = _without_codes(name, to_numbers(frame[name]), missing, []).to_numpy()
-        bad = ~np.isfinite(numbers)
-        if bad.any():
-            text = str(frame[name][bad].iloc[0])[:60]
+        invalid = ~np.isfinite(numbers)
+        if invalid.any():
+            text = str(frame[name][invalid].iloc[0])[:60]
             raise DataError(
-                f"coordinate {text!r} in row {frame.index[bad][0] + 1} is not a number or marks a missing value",
+                f"coordinate {text!r} in row {frame.index[invalid][0] + 1} is not a number or marks a missing value",
                 where=f"{where}, column {name!r}",
                 hint="Leave such rows out, or name other columns with --coords",
             )
@@ -387,10 +387,10 @@ def _check_zeros(
 
     small = (np.abs(x) <= 180) & (np.abs(y) <= 90)
     zeros = zero_places(x, y, degrees=crs is None and bool(small.all()))
-    among = zero_places(np.where(small, 0, x), np.where(small, 0, y), degrees=False) & ~small.all()
+    at_zero = zero_places(np.where(small, 0, x), np.where(small, 0, y), degrees=False) & ~small.all()
     for wrong, problem in (
         (zeros, "have the coordinates 0, 0, which means that they are missing"),
-        (among, "look like degrees, but the others like metres"),
+        (at_zero, "look like degrees, but the others like metres"),
     ):
         if wrong.any():
             first = int(rows[np.flatnonzero(wrong)[0]]) + 1
@@ -461,9 +461,9 @@ def _features(
             notes.append(f"{name}: {len(kinds)} classes")
             continue
         numbers = to_numbers(values)
-        words = int((numbers.isna() & values.notna()).sum())
-        if words:
-            notes.append(f"{name}: {words} values that are not numbers were set to missing")
+        text_cells = int((numbers.isna() & values.notna()).sum())
+        if text_cells:
+            notes.append(f"{name}: {text_cells} values that are not numbers were set to missing")
         infinite = np.isinf(numbers.to_numpy())
         if infinite.any():
             raise DataError(

@@ -356,11 +356,13 @@ def watch_counties(
         >>> found["emei"].unwrap().alerts  # doctest: +SKIP
     """
     names = [Path(stack).stem for stack in stacks]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ConfigError(f"two stacks are called {twice[0]}", hint="Their names are used as the names of the counties")
+    duplicates = [name for name in names if names.count(name) > 1]
+    if duplicates:
+        raise ConfigError(
+            f"two stacks are called {duplicates[0]}", hint="Their names are used as the names of the counties"
+        )
     paths = [rain] if isinstance(rain, (str, os.PathLike)) else list(rain)
-    todo = [
+    pending = [
         Job[WatchReport](
             f"{__name__}:run_county",
             {
@@ -379,13 +381,13 @@ def watch_counties(
     executor: Executor[WatchReport]
     executor = LocalExecutor[WatchReport](jobs) if cluster is None else RayExecutor[WatchReport](cluster, jobs)
     with executor:
-        waiting = list(reversed(todo))
-        while len(found) < len(todo):
+        waiting = list(reversed(pending))
+        while len(found) < len(pending):
             while waiting and executor.free:
                 executor.submit(waiting.pop())
             found |= {job.name: outcome for job, outcome in executor.poll()}
             if progress is not None:
-                progress(len(found), len(todo))
+                progress(len(found), len(pending))
     return {name: found[name] for name in names}
 
 

@@ -84,8 +84,8 @@ class ModelUnderTest:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             made: object = self.factory(in_channels=in_channels, classes=classes, **options)
-        got = "None" if made is None else f"a {type(made).__name__}"
-        require(isinstance(made, nn.Module), f"{self.spec.target} returned {got}", "return an nn.Module")
+        found = "None" if made is None else f"a {type(made).__name__}"
+        require(isinstance(made, nn.Module), f"{self.spec.target} returned {found}", "return an nn.Module")
         assert isinstance(made, nn.Module)
         return made.train()
 

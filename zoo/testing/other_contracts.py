@@ -50,8 +50,8 @@ def check_loss_value(spec: LossSpec, options: Mapping[str, Any]) -> None:
 
 def _scalar(value: object) -> Tensor:
     """Return the value of a loss, which must be a scalar tensor."""
-    got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    require(isinstance(value, Tensor) and value.ndim == 0, f"the loss returned {got}", "return a scalar tensor")
+    found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    require(isinstance(value, Tensor) and value.ndim == 0, f"the loss returned {found}", "return a scalar tensor")
     assert isinstance(value, Tensor)
     return value
 

@@ -191,9 +191,9 @@ def _valid_batches(patches: Iterable[Tensor], bundle: Bundle, predictor: Predict
     low, high = (torch.from_numpy(one)[:, None, None] for one in (reach.low, reach.high))
     for batch in patches:
         fits = batch.ndim == 4 and batch.shape[1] == len(bundle.bands)
-        if fits and bool((strange := ((batch < low) | (batch > high)) & torch.isfinite(batch)).any()):
-            band = int(strange.any(0).flatten(1).any(1).nonzero()[0])
-            value = float(batch[:, band][strange[:, band]][0])
+        if fits and bool((implausible := ((batch < low) | (batch > high)) & torch.isfinite(batch)).any()):
+            band = int(implausible.any(0).flatten(1).any(1).nonzero()[0])
+            value = float(batch[:, band][implausible[:, band]][0])
             raise DataError(
                 f"contains {value:g}, which is more than 10,000 standard deviations from its training mean",
                 where=f"band {bundle.bands[band].name!r} of the target",

@@ -235,7 +235,7 @@ def with_comparison(
 
 def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) -> tuple[list[str], list[str]]:
     """Return how the values of each band differ from those the parent was trained on, and warnings."""
-    words, warnings = [], []
+    descriptions, warnings = [], []
     old = {canonical_name(band.name): one for band, one in zip(parent.bands, parent.statistics.bands, strict=True)}
     for band, found in zip(bands, new.bands, strict=True):
         known = old.get(canonical_name(band.name))
@@ -245,11 +245,11 @@ def _compare_statistics(parent: Bundle, bands: Sequence[Band], new: Statistics) 
             f"{band.name}: mean {found.mean:.4g}, standard deviation {found.std:.4g} "
             f"(weights: {known.mean:.4g}, {known.std:.4g})"
         )
-        words.append(text)
+        descriptions.append(text)
         shift, ratio = abs(found.mean - known.mean) / known.std, found.std / known.std
         if shift > MAX_BAND_SHIFT or not 1 / MAX_STD_RATIO <= ratio <= MAX_STD_RATIO:
             warnings.append(f"{text} differ strongly. Check that both have the same unit")
-    return ([f"normalisation by the new training split; {'; '.join(words)}"] if words else []), warnings
+    return ([f"normalisation by the new training split; {'; '.join(descriptions)}"] if descriptions else []), warnings
 
 
 def _overlap_warning(parent: TrainingData, data: DataSource, test: PatchDataset) -> str | None:
@@ -342,8 +342,8 @@ def _mismatch(
     differing = sorted(option for option in options if options[option] != bundle.options.get(option))
     hint = "Leave out the options of the model: those of the weights are used"
     if differing:
-        told = ", ".join(f"{option} (weights: {bundle.options.get(option, 'default')})" for option in differing)
-        hint = f"The options that differ are {told}. Leave them out"
+        described = ", ".join(f"{option} (weights: {bundle.options.get(option, 'default')})" for option in differing)
+        hint = f"The options that differ are {described}. Leave them out"
     return ConfigError(f"the architectures differ: {problem}", where=where, hint=hint)
 
 
@@ -353,10 +353,10 @@ def _describe_copied(bundle: Bundle, class_names: Sequence[str], starts: Sequenc
     first = "first convolution: " + "; ".join(map(str, starts))
     if unused:
         first += f"; {', '.join(unused)} of the weights not used"
-    ours, theirs = ", ".join(class_names), ", ".join(bundle.class_names)
-    if ours == theirs:
-        return first, f"classes: weights of {ours} copied"
-    return first, f"classes: random weights, because the data have {ours} but the weights {theirs}"
+    names, parent_names = ", ".join(class_names), ", ".join(bundle.class_names)
+    if names == parent_names:
+        return first, f"classes: weights of {names} copied"
+    return first, f"classes: random weights, because the data have {names} but the weights {parent_names}"
 
 
 def _describe_training(

@@ -258,8 +258,8 @@ class SegmentationTask(pl.LightningModule):
         logits = self.predictor.model(images)
         loss = self.loss(logits, batch["mask"])
         if not isinstance(loss, Tensor) or loss.ndim:
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise ModelError(f"returned {got}", where=f"loss {self.recipe.loss!r}", hint="Return a scalar tensor")
+            found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise ModelError(f"returned {found}", where=f"loss {self.recipe.loss!r}", hint="Return a scalar tensor")
         if not torch.isfinite(loss):
             if self.global_step == 0:
                 _check_finite(logits, "in training mode")

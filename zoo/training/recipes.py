@@ -118,10 +118,10 @@ class Recipe:
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{label} must be in [0, 1), not {value!r}", where=where)
 
-        for label, most in JITTERS.items():
+        for label, maximum in JITTERS.items():
             value = getattr(self, label)
-            if not 0 <= value <= most:
-                raise ConfigError(f"{label} must be from 0 to {most:g}, not {value!r}", where=where)
+            if not 0 <= value <= maximum:
+                raise ConfigError(f"{label} must be from 0 to {maximum:g}, not {value!r}", where=where)
         for label in ("balance", "standardise"):
             if not 0 <= getattr(self, label) <= 1:
                 raise ConfigError(f"{label} must be from 0 to 1, not {getattr(self, label)!r}", where=where)

@@ -370,13 +370,13 @@ def _explain(error: Exception, address: HubAddress) -> tuple[type[ZooError], str
         return DataError, "there is no token for the hub on this machine", f"Log in: {log_in}"
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        said = (error.server_message or "").strip() or f"status {status}"
+        message = (error.server_message or "").strip() or f"status {status}"
         if status == 401:
-            return DataError, f"the hub does not accept the token ({said})", f"Log in again: {log_in}"
+            return DataError, f"the hub does not accept the token ({message})", f"Log in again: {log_in}"
         if status == 403:
             hint = f"The token needs the permission to write to {address.repo}: {log_in}"
-            return DataError, f"the hub denies access ({said})", hint
-        return (NetworkError if status >= 500 else DataError), f"the hub refuses ({said})", "Try again later"
+            return DataError, f"the hub denies access ({message})", hint
+        return (NetworkError if status >= 500 else DataError), f"the hub refuses ({message})", "Try again later"
     # The exception for a lost connection comes from requests, httpx or httpx2, depending on the version, and is not
     # always an OSError.
     if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore", "requests")):

@@ -165,8 +165,8 @@ def _check_registered(spec: WeightsSpec, folder: Path) -> None:
     """
     header = read_header(folder)
     pairs = [("model", spec.model, header.model.name)]
-    ours, theirs = [list(band) for band in spec.bands], [[band.name, band.unit] for band in header.bands]
-    pairs.append(("bands", ", ".join(map(" ".join, ours)), ", ".join(map(" ".join, theirs))))
+    bands, stored = [list(band) for band in spec.bands], [[band.name, band.unit] for band in header.bands]
+    pairs.append(("bands", ", ".join(map(" ".join, bands)), ", ".join(map(" ".join, stored))))
     pairs.append(("classes", ", ".join(spec.class_names), ", ".join(header.class_names)))
     pairs.append(("threshold", f"{spec.threshold:.6g}", f"{header.threshold:.6g}"))
     for name, value in spec.options.items():

@@ -204,16 +204,16 @@ def _paper_comparison(board: Leaderboard) -> tuple[list[str], list[list[str]]] |
     if not rows:
         return None
     columns = {column.key: column for column in figure_columns()}
-    headings = [f"{columns[key].heading}, {who}" for key, _, _ in PAPER_FIGURES for who in ("here", "paper")]
+    headings = [f"{columns[key].heading}, {source}" for key, _, _ in PAPER_FIGURES for source in ("here", "paper")]
     return ["model", "name in the paper", *headings], [_paper_cells(row, columns) for row in rows]
 
 
 def _paper_cells(row: Row, columns: dict[str, Column]) -> list[str]:
     cells = [row.model, "" if row.paper is None else row.paper.label]
     for key, attribute, pattern in PAPER_FIGURES:
-        ours, theirs = row.figures.get(key), getattr(row.paper, attribute)
-        cells.append(UNDEFINED if ours is None else pattern.format(ours / columns[key].scale))
-        cells.append(UNDEFINED if theirs is None else pattern.format(theirs))
+        measured, published = row.figures.get(key), getattr(row.paper, attribute)
+        cells.append(UNDEFINED if measured is None else pattern.format(measured / columns[key].scale))
+        cells.append(UNDEFINED if published is None else pattern.format(published))
     return cells
 
 

@@ -122,8 +122,8 @@ def _prediction(
     counts = Counts(*(np.array([value]) for value in (hit, false, pixels - hit, 0)))
     without = f"{false:,} px false" if false else "none predicted: right"
     caption = f"Dice {pooled_dice(counts):.3f}" if pixels else without
-    words = f"{label} on {name}: {hit:,} of {pixels:,} landslide pixels found, {false:,} false"
-    return Panel(_mask(predicted, truth, ignored), words, caption)
+    description = f"{label} on {name}: {hit:,} of {pixels:,} landslide pixels found, {false:,} false"
+    return Panel(_mask(predicted, truth, ignored), description, caption)
 
 
 def _mask(predicted: NDArray[np.bool_], truth: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> str:

@@ -94,58 +94,64 @@ def bench_command(results: Sequence[TrialResult], folder: str) -> str:
     config = results[0].config
     if config.fine_tuning is not None and not config.benchmark:
         # zoo bench accepts initial weights only from a configuration.
-        words = ["zoo", "train", config.model, *_describe_fine_tuning(config.fine_tuning), *_describe_data(config.data)]
-        words += [*_describe_recipe(config.recipe), "--seed", str(config.seed)]
-        return shlex.join([*words, "--device", config.device, "--out", folder])
-    words = ["zoo", "bench"]
+        command = [
+            "zoo",
+            "train",
+            config.model,
+            *_fine_tuning_arguments(config.fine_tuning),
+            *_data_arguments(config.data),
+        ]
+        command += [*_recipe_arguments(config.recipe), "--seed", str(config.seed)]
+        return shlex.join([*command, "--device", config.device, "--out", folder])
+    command = ["zoo", "bench"]
     if config.benchmark:
-        words += ["--config", f"benchmarks/{config.benchmark}.toml"]
+        command += ["--config", f"benchmarks/{config.benchmark}.toml"]
     else:
-        words += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
-        words += _describe_data(config.data)
-        words += _describe_recipe(config.recipe)
+        command += ["--models", ",".join(dict.fromkeys(result.config.model for result in results))]
+        command += _data_arguments(config.data)
+        command += _recipe_arguments(config.recipe)
     seeds = {result.config.seed for result in results}
     # A configuration may list seeds that no option can express.
     if not config.benchmark or seeds == set(range(len(seeds))):
-        words += ["--seeds", str(max(seeds) + 1)]
-    return shlex.join([*words, "--device", config.device, "--out", folder])
+        command += ["--seeds", str(max(seeds) + 1)]
+    return shlex.join([*command, "--device", config.device, "--out", folder])
 
 
-def _describe_fine_tuning(start: FineTuning) -> list[str]:
-    words = ["--from", start.parent]
+def _fine_tuning_arguments(start: FineTuning) -> list[str]:
+    arguments = ["--from", start.parent]
     for layer in start.freeze:
-        words += ["--freeze", layer]
+        arguments += ["--freeze", layer]
     if start.old_lr_factor != FineTuning.old_lr_factor:
-        words += ["--old-lr-factor", f"{start.old_lr_factor:g}"]
-    return words
+        arguments += ["--old-lr-factor", f"{start.old_lr_factor:g}"]
+    return arguments
 
 
-def _describe_data(data: DataSource) -> list[str]:
+def _data_arguments(data: DataSource) -> list[str]:
     options = dict(data.options)
     root = options.pop("root", None)
-    words = ["--data", str(root) if data.name == "folder" and root else data.name]
+    arguments = ["--data", str(root) if data.name == "folder" and root else data.name]
     if data.name != "folder" and root:
         options["root"] = root
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if name in GROUPS and isinstance(value, list):
-            words += [flag, ",".join(map(str, value))]
+            arguments += [flag, ",".join(map(str, value))]
         elif name in TEXT_FIELDS and isinstance(value, str):
-            words += [flag, value]
+            arguments += [flag, value]
         else:
-            words += ["--data-option", f"{name}={json.dumps(value)}"]
-    return words
+            arguments += ["--data-option", f"{name}={json.dumps(value)}"]
+    return arguments
 
 
-def _describe_recipe(recipe: Recipe) -> list[str]:
+def _recipe_arguments(recipe: Recipe) -> list[str]:
     name = recipe.name.partition("[")[0]
-    words = ["--recipe", name]
+    arguments = ["--recipe", name]
     known = RECIPES.get(name)
     for field in FIELDS if known else ():
         value = getattr(recipe, field)
         if value != getattr(known, field) and (value is not None or field == "crop"):
-            words += [f"--{field.replace('_', '-')}", "0" if value is None else str(value)]
-    return words
+            arguments += [f"--{field.replace('_', '-')}", "0" if value is None else str(value)]
+    return arguments
 
 
 def _data(results: Sequence[TrialResult]) -> list[Term]:
@@ -183,7 +189,7 @@ def _audit(results: Sequence[TrialResult]) -> list[Term]:
         ]
         if touching:
             terms.append(Term("what leaks", "; ".join(touching)))
-    command = shlex.join(["zoo", "audit", *_describe_data(results[0].config.data)[1:]])
+    command = shlex.join(["zoo", "audit", *_data_arguments(results[0].config.data)[1:]])
     return [*terms, Term("every pair that touches", command, code=True)]
 
 

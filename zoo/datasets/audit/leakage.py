@@ -159,9 +159,9 @@ def _compare(
         pairs.append(TouchingPair("exact", names, patch_names(one, other), correlation=1.0, landslide_pixels=shared))
     matches = find_copies(signatures.grey, texture, left, right)
     if landmarks:
-        ours, theirs = landmarks[names[0]], landmarks[names[1]]
-        for done, found in find_overlaps(signatures.grey, texture, ours, theirs):
-            report(f"comparing {names[0]} and {names[1]}", done, len(ours.owners))
+        left_landmarks, right_landmarks = landmarks[names[0]], landmarks[names[1]]
+        for done, found in find_overlaps(signatures.grey, texture, left_landmarks, right_landmarks):
+            report(f"comparing {names[0]} and {names[1]}", done, len(left_landmarks.owners))
             matches += found
     # The same pair may be found as a copy and as an overlap; the copy is kept.
     for match in matches:
@@ -181,9 +181,9 @@ def _compare(
     for one, other, pixels in _equal_outlines(signatures, left, right):
         if (one, other) not in known:
             pairs.append(TouchingPair("landslide", names, patch_names(one, other), pixels=pixels))
-    ours_patches, their_patches = (signatures.patches[side.start : side.stop] for side in (left, right))
-    for first, second in neighbour_pairs(ours_patches, their_patches, guard=reach).tolist():
-        distance = _grid_distance(ours_patches[first], their_patches[second])
+    left_patches, right_patches = (signatures.patches[side.start : side.stop] for side in (left, right))
+    for first, second in neighbour_pairs(left_patches, right_patches, guard=reach).tolist():
+        distance = _grid_distance(left_patches[first], right_patches[second])
         pairs.append(TouchingPair("neighbour", names, patch_names(left[first], right[second]), distance=distance))
     return pairs
 
@@ -217,20 +217,20 @@ def _common_landslide_pixels(signatures: PatchSignatures, match: Match) -> int:
     first = signatures.landslide(match.one)
     second = list(orientations(signatures.landslide(match.other)))[match.orientation]
     down, across = (signatures.factor * step for step in match.shift)
-    here, there = overlapping_parts(signatures.shape, down, across)
-    return int((first[here] & second[there]).sum())
+    first_part, second_part = overlapping_parts(signatures.shape, down, across)
+    return int((first[first_part] & second[second_part]).sum())
 
 
 def _shared_scenes(names: tuple[str, str], splits: Mapping[str, PatchDataset], reach: int) -> list[SharedScene]:
-    ours, theirs = (_group_by_scene(splits[name].patches) for name in names)
+    first, second = (_group_by_scene(splits[name].patches) for name in names)
     shared = []
-    for scene in sorted(set(ours) & set(theirs)):
-        both = [*ours[scene], *theirs[scene]]
+    for scene in sorted(set(first) & set(second)):
+        both = [*first[scene], *second[scene]]
         distance = None
         if all(patch.row is not None and patch.col is not None for patch in both):
-            places = [np.array([(patch.row, patch.col) for patch in side]) for side in (ours[scene], theirs[scene])]
+            places = [np.array([(patch.row, patch.col) for patch in side]) for side in (first[scene], second[scene])]
             distance = int(np.min(cKDTree(places[0]).query(places[1], p=np.inf)[0]))
-        shared.append(SharedScene(scene, names, (len(ours[scene]), len(theirs[scene])), distance, reach))
+        shared.append(SharedScene(scene, names, (len(first[scene]), len(second[scene])), distance, reach))
     return shared
 
 

@@ -225,10 +225,10 @@ def find_overlaps(
         if len(near) > _MAX_PROPOSALS:
             # On repetitive ground (fields, roofs) everything is a candidate; the best candidates are enough.
             near = near[np.argpartition(-cosines.ravel()[near], _MAX_PROPOSALS)[:_MAX_PROPOSALS]]
-        ours, theirs = np.divmod(near, max(1, cosines.shape[1]))
-        ours += start
-        shifts = left.places[ours] - right.places[theirs]
-        proposals = np.unique(np.column_stack([left.owners[ours], right.owners[theirs], shifts]), axis=0)
+        rows, columns = np.divmod(near, max(1, cosines.shape[1]))
+        rows += start
+        shifts = left.places[rows] - right.places[columns]
+        proposals = np.unique(np.column_stack([left.owners[rows], right.owners[columns], shifts]), axis=0)
         for one, other, down, across in proposals.tolist():
             # Without a shift it is a copy, which find_copies finds.
             if (one, other) in known or (down, across) == (0, 0):
@@ -266,10 +266,10 @@ def _check_overlap(
     rows, columns = height - abs(down), width - abs(across)
     if rows * columns < max(MIN_OVERLAP * height * width, _MIN_OVERLAP_PIXELS):
         return None
-    here, there = overlapping_parts((height, width), down, across)
-    if _correlate(texture[one][here], texture[other][there]) < OVERLAP_TEXTURE:
+    first_part, second_part = overlapping_parts((height, width), down, across)
+    if _correlate(texture[one][first_part], texture[other][second_part]) < OVERLAP_TEXTURE:
         return None
-    correlation = _correlate(grey[one][here], grey[other][there])
+    correlation = _correlate(grey[one][first_part], grey[other][second_part])
     return Match(one, other, correlation, shift=(down, across)) if correlation >= OVERLAP_GREY else None
 
 

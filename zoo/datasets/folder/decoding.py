@@ -174,17 +174,23 @@ def check_same_place(image: Decoded, mask: Decoded, paths: tuple[Path, Path]) ->
                 hint=f"Georeference the {other} too, or store both with north up and west on the left",
             )
         return
-    ours, theirs = image.place.transform, mask.place.transform
-    side = max(abs(ours[0]), abs(ours[4]), 1e-12)
+    image_transform, mask_transform = image.place.transform, mask.place.transform
+    side = max(abs(image_transform[0]), abs(image_transform[4]), 1e-12)
     rows, columns = mask.values.shape[-2:] if mask.axes != "HWC" else mask.values.shape[:2]
     difference = ""
     if None not in (image.place.crs, mask.place.crs) and image.place.crs != mask.place.crs:
         difference = f"has a different coordinate system ({mask.place.crs}, the image has {image.place.crs})"
-    elif abs(ours[0] - theirs[0]) * columns > 0.01 * side or abs(ours[4] - theirs[4]) * rows > 0.01 * side:
-        shown = [f"{abs(transform[0]):g} x {abs(transform[4]):g}" for transform in (theirs, ours)]
+    elif (
+        abs(image_transform[0] - mask_transform[0]) * columns > 0.01 * side
+        or abs(image_transform[4] - mask_transform[4]) * rows > 0.01 * side
+    ):
+        shown = [f"{abs(transform[0]):g} x {abs(transform[4]):g}" for transform in (mask_transform, image_transform)]
         difference = f"has pixels of {shown[0]}, the image has {shown[1]}"
-    elif abs(ours[2] - theirs[2]) > 0.01 * side or abs(ours[5] - theirs[5]) > 0.01 * side:
-        east, south = (theirs[2] - ours[2]) / side, (ours[5] - theirs[5]) / side
+    elif (
+        abs(image_transform[2] - mask_transform[2]) > 0.01 * side
+        or abs(image_transform[5] - mask_transform[5]) > 0.01 * side
+    ):
+        east, south = (mask_transform[2] - image_transform[2]) / side, (image_transform[5] - mask_transform[5]) / side
         difference = f"lies {abs(east):g} pixels {'east' if east > 0 else 'west'} and {abs(south):g} pixels "
         difference += f"{'south' if south > 0 else 'north'} of its image"
     if difference:
@@ -414,11 +420,11 @@ def find_encoding(
             hint=_MASK_HINT,
         )
     classes = max(2, 1 + max(mapping.values(), default=0), count or 0)
-    words = ", ".join(f"{raw} = class {index}" for raw, index in sorted(mapping.items()))
-    words += "".join(f", {'NaN' if raw == NAN else raw} = ignored" for raw in sorted(ignored))
+    description = ", ".join(f"{raw} = class {index}" for raw, index in sorted(mapping.items()))
+    description += "".join(f", {'NaN' if raw == NAN else raw} = ignored" for raw in sorted(ignored))
     renumbered, names, note = choose_landslide(classes, class_names, landslide_class)
     final = {raw: renumbered[index] for raw, index in mapping.items()}
-    return MaskEncoding(final, ignored, names, (f"masks: {words} ({source})", *([note] if note else [])))
+    return MaskEncoding(final, ignored, names, (f"masks: {description} ({source})", *([note] if note else [])))
 
 
 def choose_landslide(
@@ -493,8 +499,8 @@ def _default_names(count: int) -> tuple[str, ...]:
 
 
 def _is_landslide(name: str) -> bool:
-    words = re.sub(r"[_\-. ]+", " ", name.casefold()).strip()
-    return _LANDSLIDE_WORDS.search(words) is not None and _NEGATIVE_WORDS.search(words) is None
+    label = re.sub(r"[_\-. ]+", " ", name.casefold()).strip()
+    return _LANDSLIDE_WORDS.search(label) is not None and _NEGATIVE_WORDS.search(label) is None
 
 
 def _detect_encoding(

@@ -486,9 +486,9 @@ class ImageFolder:
             missing |= decoded.missing
         if decoded.nan_is_missing:
             missing |= np.isnan(image)
-        strange = ~np.isfinite(image) & ~missing
-        if strange.any():
-            band, row, col = (int(place) for place in np.argwhere(strange)[0])
+        infinite = ~np.isfinite(image) & ~missing
+        if infinite.any():
+            band, row, col = (int(place) for place in np.argwhere(infinite)[0])
             raise DataError(
                 f"{image[band, row, col]} in band {band + 1} at row {row}, column {col}",
                 where=path,

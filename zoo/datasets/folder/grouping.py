@@ -217,8 +217,8 @@ def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table |
     if table is not None:
         path = root / table
         if not is_file(path):
-            there = [found.name for found in root.glob("*.csv")]
-            raise DataError(f"no table {table!r}", where=root, hint=suggestion(table, there))
+            present = [found.name for found in root.glob("*.csv")]
+            raise DataError(f"no table {table!r}", where=root, hint=suggestion(table, present))
         return _read_table(path)
     paths = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
     tables = [_read_table(path) for path in paths]
@@ -227,13 +227,13 @@ def _find_table(root: Path, table: str | None, wanted: Sequence[str]) -> Table |
             raise DataError(
                 f"no CSV file with a column {wanted[0]!r}", where=root, hint="Name the file with the option table"
             )
-        having = [found for found in tables if set(wanted) <= set(found.columns)]
-        if not having:
+        matching = [found for found in tables if set(wanted) <= set(found.columns)]
+        if not matching:
             if len(tables) == 1:
                 return tables[0]
             columns = {column for found in tables for column in found.columns}
             raise UnknownNameError("column", wanted[0], columns, where=root)
-        tables = having
+        tables = matching
     if len(tables) > 1:
         if not wanted:
             return None

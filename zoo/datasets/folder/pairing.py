@@ -287,8 +287,8 @@ def _describe_folder(root: Path, below: Sequence[str]) -> str:
         inside = {inner.lower() for inner in _subfolders(root / name)}
         if any(image in inside and inside & partners for image, partners in lower_pairs):
             return f"Did you mean {root / name}?"
-    there = ", ".join(below[:6]) if below else "only files"
-    return f"It contains {there}; name the folders with the options images and masks"
+    content = ", ".join(below[:6]) if below else "only files"
+    return f"It contains {content}; name the folders with the options images and masks"
 
 
 def _refuse_unlistable(error: OSError) -> None:

@@ -378,15 +378,15 @@ class PatchStore:
         )
         self._refuse_differing(dtypes, lambda dtype: f"{dtype} values", "Write them with one dtype and one scale")
 
-    def _refuse_differing(self, values: Sequence[Any], words: Callable[[Any], str], hint: str) -> None:
+    def _refuse_differing(self, values: Sequence[Any], describe: Callable[[Any], str], hint: str) -> None:
         counted = Counter(values)
         if len(counted) == 1:
             return
         usual, number = counted.most_common(1)[0]
         odd = [index for index, value in enumerate(values) if value != usual]
-        named = ", ".join(f"{self.pairs[index].name} ({words(values[index])})" for index in odd[:3])
+        named = ", ".join(f"{self.pairs[index].name} ({describe(values[index])})" for index in odd[:3])
         raise DataError(
-            f"{len(odd)} of {len(values)} images differ from the {number} that have {words(usual)}: {named}"
+            f"{len(odd)} of {len(values)} images differ from the {number} that have {describe(usual)}: {named}"
             + (", ..." if len(odd) > 3 else ""),
             where=self.pairs[odd[0]].image,
             hint=hint or "All images of a data set must have the same bands",
@@ -430,25 +430,25 @@ class PatchStore:
             values = self._raw_image(index)
             missing = self._missing(index, values)
             if self.dtype.kind == "f":
-                strange = ~np.isfinite(values)
+                not_finite = ~np.isfinite(values)
                 if missing is not None:
-                    strange &= ~missing
-                if strange.any():
-                    self._refuse_not_finite(values, strange, pair.image)
+                    not_finite &= ~missing
+                if not_finite.any():
+                    self._refuse_not_finite(values, not_finite, pair.image)
             if missing is not None and missing.any():
                 ignored = missing.any(axis=0) if self.options.nodata_rule == "any" else missing.all(axis=0)
                 self._masks[index][ignored] = IGNORE
                 pixels += int(ignored.sum())
         return pixels
 
-    def _refuse_not_finite(self, values: NDArray[Any], strange: NDArray[np.bool_], path: Path) -> None:
-        band, row, col = (int(place) for place in np.argwhere(strange)[0])
+    def _refuse_not_finite(self, values: NDArray[Any], not_finite: NDArray[np.bool_], path: Path) -> None:
+        band, row, col = (int(place) for place in np.argwhere(not_finite)[0])
         value = values[band, row, col]
         names = self.options.band_names or self.names
         called = f" ({names[band]})" if len(names) == len(values) else ""
         raise DataError(
             f"{'NaN' if np.isnan(value) else value} in band {band + 1}{called} at row {row}, column {col}; "
-            f"{int(strange.sum())} such values in this image",
+            f"{int(not_finite.sum())} such values in this image",
             where=path,
             hint="If NaN marks missing pixels, pass nodata=nan; otherwise repair the file"
             if np.isnan(value)

@@ -108,8 +108,8 @@ def make_landcover(
     _add_cover(shares, Cover.SOIL, 0.85 * bars)
     _add_cover(shares, Cover.WATER, water)
     _add_cover(shares, Cover.BUILT, roads.share * (1 - 0.5 * water))
-    houses = np.clip(0.55 + 0.35 * smooth(n, 1.2, rng), 0.1, 0.95) * town * (1 - water)
-    _add_cover(shares, Cover.BUILT, houses)
+    building_density = np.clip(0.55 + 0.35 * smooth(n, 1.2, rng), 0.1, 0.95) * town * (1 - water)
+    _add_cover(shares, Cover.BUILT, building_density)
     return LandCover(shares, water > 0.5, town, fields, roads, vigour)
 
 
@@ -204,16 +204,16 @@ def _parcels(
 
 def _cut_forest(shares: Field, z: Field, slope: Field, cell: float, rng: np.random.Generator) -> None:
     """Clear some forest lots on slopes, in place; a lot is bare or has been regrowing for some years."""
-    lots = (shares[Cover.FOREST] > 0.6) & (slope > 12) & (slope < 33)
-    if lots.sum() < 50:
+    cuttable = (shares[Cover.FOREST] > 0.6) & (slope > 12) & (slope < 33)
+    if cuttable.sum() < 50:
         return
-    lot = _parcels(lots, z, cell, 170.0, 1.0, rng)
+    lot = _parcels(cuttable, z, cell, 170.0, 1.0, rng)
     cut = rng.uniform(size=lot.max() + 1) < 0.09
     age = rng.beta(1.2, 2.0, size=lot.max() + 1)
     bare = np.zeros(slope.shape)
-    bare[lots] = (cut * (1.0 - age) * 0.75)[lot]
+    bare[cuttable] = (cut * (1.0 - age) * 0.75)[lot]
     grass = np.zeros(slope.shape)
-    grass[lots] = (cut * age)[lot]
+    grass[cuttable] = (cut * age)[lot]
     _add_cover(shares, Cover.GRASS, np.clip(bare + grass, 0, 1))
     _add_cover(shares, Cover.SOIL, bare)
 
@@ -225,8 +225,8 @@ def _bare_soil_share(slope: Field, wooded: Field, rng: np.random.Generator) -> F
     position.
     """
     n = slope.shape[0]
-    worn = smooth(n, 8, rng) + 0.5 * smooth(n, 40, rng) + 0.5 * (0.5 - wooded)
-    patch, count = ndimage.label((worn > 1.55) & (slope > 13))
+    noise = smooth(n, 8, rng) + 0.5 * smooth(n, 40, rng) + 0.5 * (0.5 - wooded)
+    patch, count = ndimage.label((noise > 1.55) & (slope > 13))
     return np.asarray(np.concatenate([[0.0], rng.beta(4.0, 2.0, size=count)])[patch])
 
 
@@ -311,11 +311,11 @@ def make_roads(seed: int, z: Field, slope: Field, river: Mask, towns: list[tuple
     for edge in (np.arange(m), np.arange(m) * m, np.arange(m) * m + m - 1, np.arange(m) + (m - 1) * m):
         goals.append((int(edge[np.argmin(cost[edge])]), 8.0))
     # Two or three of the four exits become roads; the most expensive ones would cross passes and are dropped.
-    ways_out = sorted(goals[len(nodes) - 1 :], key=lambda goal: cost[goal[0]])[: int(rng.integers(2, 4))]
+    exits = sorted(goals[len(nodes) - 1 :], key=lambda goal: cost[goal[0]])[: int(rng.integers(2, 4))]
     tracks = [(int(node), 4.5) for node in rng.choice(m * m, size=int(rng.integers(3, 7)), replace=False)]
     share = np.zeros((n, n))
     lines = []
-    for goal, width in goals[: len(nodes) - 1] + ways_out + tracks:
+    for goal, width in goals[: len(nodes) - 1] + exits + tracks:
         line = _line(goal, nodes[0], before, m)
         if len(line) > 2:
             lines.append(line)

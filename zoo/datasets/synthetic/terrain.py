@@ -203,22 +203,22 @@ def _window_inflow(at: tuple[Field, Field], flow: Flow, area: Field, z: Field) -
     """Return the area in m2 of the coarse landscape that drains into the window, at the cells where it enters."""
     coarse, n = area.shape[0], z.shape[0]
     node = (np.rint(at[0]).astype(np.int64) * coarse + np.rint(at[1]).astype(np.int64)).ravel()
-    here = np.bincount(node, minlength=coarse * coarse)
-    inside = here > 0
+    area_by_node = np.bincount(node, minlength=coarse * coarse)
+    inside = area_by_node > 0
     entering = np.flatnonzero(~inside & inside[flow.receiver])
     amounts = area.ravel().copy()
     # A river along the edge can leave and return. Do not count its area inside the window twice.
     leaving = np.flatnonzero(inside & ~inside[flow.receiver])
-    brought, current = area.ravel()[leaving], flow.receiver[leaving]
+    inflow_area, current = area.ravel()[leaving], flow.receiver[leaving]
     for _ in range(_EXCURSION):
         following = flow.receiver[current]
-        back = inside[following]
-        np.subtract.at(amounts, current[back], brought[back])
-        brought, current = brought[~back], following[~back]
+        returns = inside[following]
+        np.subtract.at(amounts, current[returns], inflow_area[returns])
+        inflow_area, current = inflow_area[~returns], following[~returns]
     target = flow.receiver[entering]
     line, column = np.divmod(np.arange(n * n), n)
-    row = np.bincount(node, line, coarse * coarse)[target] / here[target]
-    col = np.bincount(node, column, coarse * coarse)[target] / here[target]
+    row = np.bincount(node, line, coarse * coarse)[target] / area_by_node[target]
+    col = np.bincount(node, column, coarse * coarse)[target] / area_by_node[target]
     inflow = np.zeros((n, n))
     reach = max(3, n // 80)
     for y, x, amount in zip(row, col, np.maximum(amounts[entering], 0.0), strict=True):

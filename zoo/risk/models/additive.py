@@ -368,14 +368,14 @@ class DynamicThresholds(AdditiveMixed):
         name_p, name_d = self.product()
         rows = []
         for number in range(len(where)):
-            asked = where.iloc[np.full(_RAIN_STEPS, number)].reset_index(drop=True)
+            points = where.iloc[np.full(_RAIN_STEPS, number)].reset_index(drop=True)
             for duration in days:
-                asked[name_p], asked[name_d] = grid, duration
+                points[name_p], points[name_d] = grid, duration
                 rows.append(
                     {
                         "place": where.index[number],
                         "duration": float(duration),
-                        "intensity": _crossing_value(grid, self.logit(asked[self.columns_]), level),
+                        "intensity": _crossing_value(grid, self.logit(points[self.columns_]), level),
                         "cutpoint": cut,
                         "tpr": found_tpr,
                         "fpr": found_fpr,

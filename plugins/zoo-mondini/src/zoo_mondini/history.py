@@ -150,9 +150,9 @@ def _numbers(table: pd.DataFrame, names: list[str]) -> NDArray[np.float32]:
         return table.to_numpy(dtype=np.float32, na_value=np.nan)
     except (TypeError, ValueError):
         for name in names:
-            bad = ~table[name].map(_is_number) & table[name].notna()
-            if bad.any():
-                row = int(np.flatnonzero(bad)[0])
+            invalid = ~table[name].map(_is_number) & table[name].notna()
+            if invalid.any():
+                row = int(np.flatnonzero(invalid)[0])
                 raise DataError(
                     f"{table[name].iloc[row]!r} in row {row + 1} is not a number", where=f"column {name!r}"
                 ) from None
@@ -169,11 +169,11 @@ def _is_number(value: object) -> bool:
 
 
 def _check(values: NDArray[np.float32], names: list[str], low: float, high: float, what: str, hint: str) -> None:
-    bad = ~((values >= low) & (values <= high))
-    if bad.any():
-        row, column = (int(index) for index in np.argwhere(bad)[0])
+    invalid = ~((values >= low) & (values <= high))
+    if invalid.any():
+        row, column = (int(index) for index in np.argwhere(invalid)[0])
         raise DataError(
-            f"{values[row, column]:g} {what} in row {row + 1} ({int(bad.sum())} such values)",
+            f"{values[row, column]:g} {what} in row {row + 1} ({int(invalid.sum())} such values)",
             where=f"column {names[column]!r}",
             hint=hint,
         )

@@ -285,8 +285,8 @@ class SmpModel(SegmentationModel):
             raise ConfigError(f"encoder_depth must be from 1 to 5, not {depth}", where=where)
         arguments = options.arguments(decoder)
         stride = encoder.multiple or 2**depth
-        least = min_side(decoder, arguments.get("encoder_output_stride", 1))
-        minimum = max(min(encoder.minimum, 2 * stride), least)
+        decoder_minimum = min_side(decoder, arguments.get("encoder_output_stride", 1))
+        minimum = max(min(encoder.minimum, 2 * stride), decoder_minimum)
         super().__init__(options.in_channels, options.classes, stride=stride, minimum_size=minimum)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # smp warns of deprecated names and of names of weights

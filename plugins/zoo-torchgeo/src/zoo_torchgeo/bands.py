@@ -153,30 +153,32 @@ def match(data: Sequence[str], trained: Sequence[str], sensor: str, trained_sens
         trained_sensor: sensor of the weights' names.
     """
     own = [read_name(name, sensor) for name in data]
-    theirs = [read_name(name, trained_sensor) for name in trained]
+    trained_channels = [read_name(name, trained_sensor) for name in trained]
     pairs = sorted(
         (distance, -slot, -index)
-        for index, mine in enumerate(own)
-        for slot, wanted in enumerate(theirs)
-        if (distance := _distance(mine, wanted)) is not None
+        for index, channel in enumerate(own)
+        for slot, wanted in enumerate(trained_channels)
+        if (distance := _distance(channel, wanted)) is not None
     )
     source: dict[int, int] = {}
     for _, slot, index in pairs:
         if -slot not in source and -index not in source.values():
             source[-slot] = -index
-    for slot, wanted in enumerate(theirs):
-        same = [source[other] for other, there in enumerate(theirs) if there == wanted and other in source]
+    for slot, wanted in enumerate(trained_channels):
+        same = [
+            source[other] for other, candidate in enumerate(trained_channels) if candidate == wanted and other in source
+        ]
         if slot not in source and same and trained.count(trained[slot]) > 1:
             source[slot] = same[-1]
     feeds = tuple(tuple(slot for slot in sorted(source) if source[slot] == index) for index in range(len(own)))
     return Matching(tuple(data), tuple(trained), feeds)
 
 
-def _distance(mine: Channel, wanted: Channel) -> float | None:
+def _distance(channel: Channel, wanted: Channel) -> float | None:
     """Return 0 for the same band, the relative difference for near wavelengths, or None."""
-    if mine.key and (mine.key, mine.sensor) == (wanted.key, wanted.sensor):
+    if channel.key and (channel.key, channel.sensor) == (wanted.key, wanted.sensor):
         return 0.0
-    if mine.wavelength is None or wanted.wavelength is None:
+    if channel.wavelength is None or wanted.wavelength is None:
         return None
-    difference = abs(mine.wavelength - wanted.wavelength) / wanted.wavelength
+    difference = abs(channel.wavelength - wanted.wavelength) / wanted.wavelength
     return difference if difference <= TOLERANCE else None

@@ -385,8 +385,12 @@ class PanopticonTokens(TokenEncoder):
         for place, channel in zip(self.embedding.order, self.channels, strict=True):
             if channel.key in _RADAR:
                 # V is the first row and H the second; the orbit is unknown, so both are averaged [S: torchgeo].
-                sent, got = ("VH".index(letter) for letter in channel.key)
-                rows = state[f"{start}transmit"][sent], state[f"{start}receive"][got], state[f"{start}orbit"].mean(0)
+                sent, received = ("VH".index(letter) for letter in channel.key)
+                rows = (
+                    state[f"{start}transmit"][sent],
+                    state[f"{start}receive"][received],
+                    state[f"{start}orbit"].mean(0),
+                )
                 self.embedding.fixed[place] = torch.cat(rows)
 
 
