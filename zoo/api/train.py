@@ -134,11 +134,10 @@ def train(
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="zoo-train-")))
         else:
             folder = check_writable_folder(out)
-            busy = ZooError(
-                "another process trains into this folder", where=folder, hint="Wait for it, or name another --out"
-            )
+            busy = ZooError("another process trains into this folder", where=folder, hint="Wait, or name another --out")
             exits.enter_context(locked(folder / ".lock", busy, remove=True))
-        if out is not None and not resume and not overwrite and (folder / "bundle.json").exists():
+        written = folder / "bundle.json"
+        if out is not None and not resume and not overwrite and written.exists():
             raise _occupied_error(folder)
         splits = (open_splits or _open_quietly)(source)
         for split in SPLITS:
@@ -148,12 +147,7 @@ def train(
         config = TrialConfig(model, model_options, source, fingerprints, chosen, seed, place, fine_tuning=start)
         transfer = None if parent is None else _plan(parent, config, splits, detailed=on_transfer is not None)
         finished = None if overwrite else _finished_result(folder, config)
-        if (
-            finished is None
-            and not overwrite
-            and (folder / "bundle.json").exists()
-            and not _was_interrupted(folder, config)
-        ):
+        if finished is None and not overwrite and written.exists() and not _was_interrupted(folder, config):
             raise _occupied_error(folder)
         state = folder / "resume" / config.key
         if finished is not None:

@@ -156,7 +156,7 @@ class MapRequest:
         Raises:
             ConfigError: if a name does not end in .tif, or two outputs have the same name.
         """
-        names = [self.out, *([] if self.classes is None else [self.classes_out or _default_name(self.out, "classes")])]
+        names = [self.out, *([] if self.classes is None else [self.classes_out or _append(self.out, "classes")])]
         names += [name for name in (self.spread_out, self.sets_out, self.unlike_out) if name is not None]
         places = [Path(file_label(name)) if is_remote(name) else Path(name) for name in names]
         for place in places:
@@ -177,7 +177,7 @@ class MapRequest:
                 where="--adapt",
                 hint="Adapt each bundle first: zoo adapt",
             )
-        spread_out = self.spread_out or (_default_name(self.out, "spread") if members > 1 else None)
+        spread_out = self.spread_out or (_append(self.out, "spread") if members > 1 else None)
         if spread_out is not None and members == 1 and not self.options.tta:
             raise ConfigError(
                 "a spread needs several predictions", where="--spread", hint="Add --ensemble BUNDLE, or --tta"
@@ -187,7 +187,7 @@ class MapRequest:
         return replace(self, spread_out=spread_out)
 
 
-def _default_name(out: str, what: str) -> str:
+def _append(out: str, what: str) -> str:
     """Return the default name of another raster of a map: ``prob-classes.tif`` for ``prob.tif``."""
     stem, dot, suffix = out.rpartition(".")
     return f"{stem}-{what}.{suffix}" if dot else f"{out}-{what}"
@@ -227,9 +227,7 @@ def map_bundle(
     places = {name: place for place, name in outputs.items()}
     classes = _classes(request, threshold)
     adapted = request.scales is not None
-    poor = tuple(
-        dict.fromkeys(text for member in members for text in quality_warnings(member.quality(adapted=adapted)))
-    )
+    poor = tuple(dict.fromkeys(text for each in members for text in quality_warnings(each.quality(adapted=adapted))))
     _notify_all(warn, poor)
     if others:
         notify(f"the map is the mean of {len(members)} models; their joint quality was not measured")
@@ -269,9 +267,7 @@ def map_bundle(
                 mask=mask,
                 clouds=clouds,
                 classes=classes,
-                classes_out=None
-                if classes is None
-                else places[request.classes_out or _default_name(request.out, "classes")],
+                classes_out=None if classes is None else places[request.classes_out or _append(request.out, "classes")],
                 spread_out=None if request.spread_out is None else places[request.spread_out],
                 sets=None if sets is None else (places[request.sets_out or ""], sets),
                 unlike=None if unlike is None else (places[request.unlike_out or ""], unlike),
