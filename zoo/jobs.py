@@ -637,7 +637,7 @@ class RayExecutor(Generic[T]):
 
         self._cpus = max(1, smallest_node(ray) // self.slots)
         local_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=local_node).remote()
+        self._board = ray.remote(_ProgressActor).options(num_cpus=0, scheduling_strategy=local_node).remote()
         return self
 
     def __exit__(
@@ -693,7 +693,7 @@ class RayExecutor(Generic[T]):
         return found
 
 
-class _Board:
+class _ProgressActor:
     """Ray actor to which tasks write their progress and from which the head reads it."""
 
     def __init__(self) -> None:

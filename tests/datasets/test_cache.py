@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from tests.conftest import PATIENCE_S
 from zoo.datasets.base import DataWarning, Patch
 from zoo.datasets.cache import _RACY_NS, digest_files, open_cache
-from zoo.datasets.stored import Origin, StoredPatchDataset
+from zoo.datasets.stored import PatchSource, StoredPatchDataset
 from zoo.errors import DataError
 from zoo.physics.bands import Band
 
@@ -38,7 +38,7 @@ class Arrays(StoredPatchDataset):
         self.bands = (Band("a", "1"), Band("b", "1"))
         self.patches = tuple(Patch(path.stem, "g") for path in self.files)
         self.scale = scale
-        self._store([Origin((path,)) for path in self.files], {"scale": scale}, cache=cache)
+        self._store([PatchSource((path,)) for path in self.files], {"scale": scale}, cache=cache)
 
     def decode(self, index):
         type(self).decoded += 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from zoo.diagnostics.description import Describer, Sizes
+from zoo.diagnostics.description import Describer, LandslideSizes
 from zoo.diagnostics.drawing import draw_description
 from zoo.errors import DataError
 from zoo.physics.bands import Band
@@ -29,7 +29,7 @@ MASK = np.array(
 
 
 def test_components_touch_by_corners_and_know_the_border():
-    sizes = Sizes(pixel_size=20.0)
+    sizes = LandslideSizes(pixel_size=20.0)
     sizes.add(MASK)
     sizes.add(np.zeros((6, 6), bool))
     sizes.add(np.ones((1, 1), bool))
@@ -42,7 +42,7 @@ def test_components_touch_by_corners_and_know_the_border():
 
 
 def test_areas_are_in_pixels_where_their_size_is_unknown():
-    sizes = Sizes()
+    sizes = LandslideSizes()
     assert (sizes.quantiles(), sizes.small, sizes.unit) == ({}, None, "px")
     sizes.add(MASK)
     assert sorted(sizes.areas) == [2, 2, 4]

@@ -23,7 +23,7 @@ from zoo.cli import run
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.mapping.clouds import Clouds
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.registry import create_model
@@ -226,7 +226,7 @@ def test_nodata_of_a_cloud_mask_is_left_out(
         write_scene(turned, "mask.tif", **about)
     mask = tmp_path / "mask.tif" if crs is not None else write_scene(classes, "mask.tif", **about)
     with Scene([tile], make_bundle().input_bands) as scene, Clouds(scene, file=mask) as clouds:
-        hidden = clouds.hidden(Reach(0, scene.shape[0]), Reach(0, scene.shape[1]))[:200, :200]
+        hidden = clouds.hidden(PixelRange(0, scene.shape[0]), PixelRange(0, scene.shape[1]))[:200, :200]
         told = " ".join(clouds.sentences)
     expected = np.isin(classes[0], left_out)
     assert np.mean(hidden != expected) < (0.005 if crs else 1e-9)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.mapping.conftest import SmallNet, make_image
 from zoo.mapping.inference import TileForward, compute_blocks
-from zoo.mapping.tiling import Canvas, Plan, Reach, join
+from zoo.mapping.tiling import Canvas, PixelRange, Plan, join
 from zoo.registry import create_model
 from zoo.training.predictor import PlausibleRange, Predictor
 
@@ -23,7 +23,7 @@ class Array:
     def __init__(self, image: np.ndarray) -> None:
         self.image = image
 
-    def read(self, rows: Reach, columns: Reach) -> np.ndarray:
+    def read(self, rows: PixelRange, columns: PixelRange) -> np.ndarray:
         return self.image[:, rows.start : rows.stop, columns.start : columns.stop].copy()
 
 

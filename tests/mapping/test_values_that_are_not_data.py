@@ -24,7 +24,7 @@ from zoo.files import locked
 from zoo.mapping import MapOptions, ProbabilityClasses, Scene, map_scene
 from zoo.mapping.pictures import COLOURS, scale_of, tint_probabilities, typical_colour
 from zoo.mapping.probability import map_threshold
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor
 
@@ -178,7 +178,7 @@ def test_the_nodata_of_the_bundle_is_hidden_before_the_scene_is_resampled(
     image[1, :, 10:21] = -7
     bands = (BANDS[0], replace(BANDS[1], nodata=-7.0))
     with Scene([write_scene(image, nodata=None)], bands, pixel_size=pixel_size) as scene:
-        for found in (scene.read(Reach(0, scene.shape[0]), Reach(0, scene.shape[1])), scene.overview(1)):
+        for found in (scene.read(PixelRange(0, scene.shape[0]), PixelRange(0, scene.shape[1])), scene.overview(1)):
             assert np.unique(found[1][np.isfinite(found[1])]).tolist() == [100]
             assert 0.2 < np.isnan(found[1]).mean() < 0.3
             assert np.isfinite(found[0]).all()

@@ -17,7 +17,7 @@ from zoo.rasters.cog import CogWriter
 from zoo.rasters.stacks import Stack
 from zoo.risk.index import ClassBreaks, RiskIndex
 from zoo.risk.mapping import RISK, write_map
-from zoo.risk.surfaces import IndexSurface, Prepared, Rain
+from zoo.risk.surfaces import IndexSurface, MapInputs, Rain
 
 UNITS = {"SMI": "1", "NDBI": "1", "NDVI": "1", "NDWI": "1", "slope": "degree", "DEM": "m", "LSI": "1"}
 RANGES = {
@@ -75,7 +75,7 @@ def run(path, folder, index=INDEX, rain=None, **options):
     with Stack(path) as stack:
         surface = IndexSurface(index, stack.bands, path)
         tags = options.pop("tags", {})
-        prepared = Prepared(surface, BREAKS, rain or Rain(RAIN, (0.0, 5.0)), index, "here", tags)
+        prepared = MapInputs(surface, BREAKS, rain or Rain(RAIN, (0.0, 5.0)), index, "here", tags)
         return write_map(stack, prepared, folder / "risk.tif", folder / "classes.tif", **options)
 
 

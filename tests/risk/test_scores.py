@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from zoo.risk.scores import (
-    Judgement,
+    SortedProbabilities,
     auc,
     base_rate,
     block_bootstrap,
@@ -51,7 +51,7 @@ def expected(labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
 def test_scores_are_those_of_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
     labels, probability = data
     assert auc(labels, probability) == pytest.approx(metrics.roc_auc_score(labels, probability))
-    found = Judgement(labels, probability).scores()
+    found = SortedProbabilities(labels, probability).scores()
     for name, value in expected(labels, probability).items():
         assert found[name] == pytest.approx(value), name
 
@@ -60,13 +60,13 @@ def test_calibration_error_by_hand() -> None:
     labels = np.array([0, 1, 1, 1, 0])
     probability = np.array([0.05, 0.05, 0.95, 1.0, 0.51])
     # Bins: two rows with 0.5 against 0.05; two with 1 against 0.975; one with 0 against 0.51.
-    found = Judgement(labels, probability).scores()
+    found = SortedProbabilities(labels, probability).scores()
     assert found["ece"] == pytest.approx((2 * 0.45 + 2 * 0.025 + 0.51) / 5)
 
 
 def test_a_model_that_never_calls_a_landslide_has_the_base_rate_as_accuracy_and_no_skill() -> None:
     labels = np.array([1] + [0] * 35)
-    found = Judgement(labels, np.full(36, 0.1)).scores()
+    found = SortedProbabilities(labels, np.full(36, 0.1)).scores()
     assert found["accuracy"] == pytest.approx(base_rate(labels)) == pytest.approx(35 / 36)
     assert (found["balanced_accuracy"], found["mcc"]) == (0.5, 0.0)
 
@@ -78,7 +78,7 @@ def test_weights_count_rows_as_drawing_them_does(data: tuple[np.ndarray, np.ndar
     times = np.random.default_rng(seed).integers(0, 4, len(labels)).astype(float)
     times[:2] = 1
     rows = np.repeat(np.arange(len(labels)), times.astype(int))
-    found = Judgement(labels, probability).scores(times)
+    found = SortedProbabilities(labels, probability).scores(times)
     for name, value in expected(labels[rows], probability[rows]).items():
         assert found[name] == pytest.approx(value), name
 
@@ -88,7 +88,7 @@ def test_ranking_is_within_folds_and_the_rest_over_all() -> None:
     labels, fold = rng.integers(0, 2, 300), np.repeat([0, 1, 2], 100)
     # Each fold's model has an offset of its own, which pooling would take for errors of ranking.
     probability = np.clip(0.3 * labels + 0.2 * fold + rng.uniform(0, 0.3, 300), 0, 1)
-    found = Judgement(labels, probability, fold)
+    found = SortedProbabilities(labels, probability, fold)
     each = [metrics.roc_auc_score(labels[fold == one], probability[fold == one]) for one in range(3)]
     assert found.fold_auc() == pytest.approx(each)
     assert found.scores()["auc"] == pytest.approx(np.mean(each))
@@ -98,9 +98,9 @@ def test_ranking_is_within_folds_and_the_rest_over_all() -> None:
 
 def test_a_fold_of_one_label_is_left_out_of_ranking() -> None:
     labels, fold = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
-    found = Judgement(labels, np.array([0.1, 0.9, 0.5, 0.5]), fold).scores()
+    found = SortedProbabilities(labels, np.array([0.1, 0.9, 0.5, 0.5]), fold).scores()
     assert found["auc"] == 1.0
-    none = Judgement(np.ones(4, dtype=np.int64), np.full(4, 0.5), fold).scores()
+    none = SortedProbabilities(np.ones(4, dtype=np.int64), np.full(4, 0.5), fold).scores()
     assert np.isnan(none["auc"])
     assert none["accuracy"] == 1.0
 
@@ -111,7 +111,7 @@ def test_intervals_hold_the_figure_and_widen_over_places_that_repeat_each_other(
     level = rng.normal(size=30)[place]
     labels = (rng.uniform(size=1200) < 1 / (1 + np.exp(-2 * level))).astype(int)
     probability = np.clip(0.5 + 0.2 * rng.normal(size=30)[place] + 0.1 * (labels - 0.5), 0, 1)
-    one = Judgement(labels, probability, np.zeros(1200, dtype=np.int64))
+    one = SortedProbabilities(labels, probability, np.zeros(1200, dtype=np.int64))
     rows, places = intervals(one, None, repeats=200), intervals(one, place, repeats=200)
     for name, value in one.scores().items():
         assert rows[name][0] <= value <= rows[name][1]
@@ -127,9 +127,9 @@ def test_a_95_percent_interval_holds_the_truth_about_as_often() -> None:
         labels = rng.integers(0, 2, 200)
         right = rng.uniform(size=200) < 0.8
         probability = np.where(right, labels, 1 - labels) * 0.8 + 0.1
-        low, high = intervals(Judgement(labels, probability, np.zeros(200, dtype=np.int64)), None, repeats=100)[
-            "accuracy"
-        ]
+        low, high = intervals(
+            SortedProbabilities(labels, probability, np.zeros(200, dtype=np.int64)), None, repeats=100
+        )["accuracy"]
         held += low <= 0.8 <= high
     assert 33 <= held <= 40
 
@@ -138,8 +138,8 @@ def test_a_pair_is_judged_on_the_same_draws() -> None:
     rng = np.random.default_rng(0)
     labels, fold = rng.integers(0, 2, 400), np.zeros(400, dtype=np.int64)
     probability = np.clip(0.5 + 0.2 * (labels - 0.5) + rng.normal(0, 0.2, 400), 0, 1)
-    better = Judgement(labels, np.clip(probability + 0.02 * (labels - 0.5), 0, 1), fold)
-    plain = Judgement(labels, probability, fold)
+    better = SortedProbabilities(labels, np.clip(probability + 0.02 * (labels - 0.5), 0, 1), fold)
+    plain = SortedProbabilities(labels, probability, fold)
     assert paired_intervals(plain, plain, None, repeats=50)["auc"] == (0.0, 0.0, 0.0)
     value, low, high = paired_intervals(better, plain, None, repeats=100)["auc"]
     assert 0 < low <= value <= high

@@ -196,13 +196,13 @@ class TrainedModel:
         from zoo.datasets.base import DataWarning
         from zoo.datasets.npy import read_npy
         from zoo.mapping.scene import open_scene
-        from zoo.mapping.tiling import Reach
+        from zoo.mapping.tiling import PixelRange
 
         if path.endswith(".npy"):
             return self._predict_array(read_array(read_npy(path)), tile, overlap)
         with open_scene(path, self.bundle, names=names, any_pixel_size=any_pixel_size) as scene:
             rows, columns = scene.shape
-            image = scene.read(Reach(0, rows), Reach(0, columns))
+            image = scene.read(PixelRange(0, rows), PixelRange(0, columns))
             for text in scene.notes:
                 warnings.warn(f"{path}: {text}", DataWarning, stacklevel=3)
         return self._predict_array(image, tile, overlap)

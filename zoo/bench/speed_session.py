@@ -143,7 +143,7 @@ def time_models(
             if turn and not parts[number]:
                 continue
             loads += _load_average()
-            order_one = _Order(subject, batches, settings.seconds, turn == 0)
+            order_one = _ProcessSettings(subject, batches, settings.seconds, turn == 0)
             outcome = _measure_in_process(order_one, settings.threads)
             # Measure the load afterwards: before the first process, the server process is still importing torch.
             in_use = cores_in_use()
@@ -300,7 +300,7 @@ def _report(parts: Sequence[Measurement], protocol: SpeedProtocol) -> SpeedRepor
 
 
 @dataclass(frozen=True)
-class _Order:
+class _ProcessSettings:
     """Settings for one measuring process."""
 
     subject: SpeedSubject
@@ -309,11 +309,11 @@ class _Order:
     end_to_end: bool
 
 
-def _measure_in_process(order: _Order, threads: int | None) -> Outcome[Measurement]:
+def _measure_in_process(order: _ProcessSettings, threads: int | None) -> Outcome[Measurement]:
     return run_job(Job("zoo.bench.speed_session:_measure_subject", order, "speed", time_limit=LIMIT_S, threads=threads))
 
 
-def _measure_subject(order: _Order, work: Work) -> Measurement:
+def _measure_subject(order: _ProcessSettings, work: Work) -> Measurement:
     """Measure a model; runs in a separate process."""
     subject = order.subject
     device = torch.device(subject.device)

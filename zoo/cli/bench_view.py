@@ -20,7 +20,7 @@ from zoo.bench.leaderboard import make_rows
 from zoo.bench.results import SplitSizes, TrialResult
 from zoo.bench.time_left import TimeLeft
 from zoo.cli.console import err, note, warn
-from zoo.cli.progress import ProgressBarOnDemand
+from zoo.cli.progress import LazyProgressBar
 from zoo.errors import ResultError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class TerminalView(BenchmarkView):
     """View of ``zoo bench``: prints data, audit, progress and interruptions."""
 
     def __init__(self) -> None:
-        self._bar = ProgressBarOnDemand()
+        self._bar = LazyProgressBar()
         self._view: BenchView | None = None
 
     def setting(self, setting: Setting) -> None:

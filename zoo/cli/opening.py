@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from zoo.cli.console import note, warn
-from zoo.cli.progress import ProgressBarOnDemand, prepare_threads, progress
+from zoo.cli.progress import LazyProgressBar, prepare_threads, progress
 
 if TYPE_CHECKING:
     from zoo.api.trained_model import TrainedModel
@@ -113,7 +113,7 @@ def fetch_bundle(bundle: str) -> None:
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error as soon as bytes arrive."""
-    bar = ProgressBarOnDemand()
+    bar = LazyProgressBar()
     try:
         yield lambda done, total: bar.show("fetching the weights", done, total)
     finally:

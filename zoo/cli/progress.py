@@ -52,7 +52,7 @@ def stage_progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-class ProgressBarOnDemand:
+class LazyProgressBar:
     """A progress bar on standard error that appears with the first step, if that is a terminal."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from zoo.datasets.base import IGNORE, SPLITS, Patch, Transform
 from zoo.datasets.builtin import BIJIE
 from zoo.datasets.download import missing_dataset_error
 from zoo.datasets.splits import FRACTIONS, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
+from zoo.datasets.stored import PatchSource, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
@@ -134,7 +134,7 @@ class Bijie(StoredPatchDataset):
         self.split_notes = (*notes, *self._notes(chosen))
         self._verify()
         self._store(
-            [Origin(scene.files) for scene, _, _ in self._tiles],
+            [PatchSource(scene.files) for scene, _, _ in self._tiles],
             {"decoding": _DECODING, "size": size, "tiles": [patch.name for patch in patches]},
             cache=cache,
         )

@@ -18,7 +18,7 @@ from zoo.datasets.base import IGNORE, SPLITS, DataWarning, Patch, Transform
 from zoo.datasets.builtin import CAS as SPEC
 from zoo.datasets.download import missing_dataset_error
 from zoo.datasets.splits import Partition, by_group, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
+from zoo.datasets.stored import PatchSource, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
@@ -172,7 +172,7 @@ class CAS(StoredPatchDataset):
         self._verify()
         self._warn_of_missing(counts)
         with ignore_missing_georeference():
-            self._store([Origin(pair) for pair in self._files], {"decoding": _DECODING}, cache=cache)
+            self._store([PatchSource(pair) for pair in self._files], {"decoding": _DECODING}, cache=cache)
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`.

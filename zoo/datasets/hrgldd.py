@@ -16,7 +16,7 @@ from zoo.datasets.base import SPLITS, DataWarning, Patch, Transform, shape_text
 from zoo.datasets.builtin import HRGLDD as SPEC
 from zoo.datasets.download import RemoteFile, check_file, fetch, missing_dataset_error
 from zoo.datasets.npy import NpyHeader, map_npy, read_npy_header
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
+from zoo.datasets.stored import PatchSource, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.bands import Band
@@ -114,7 +114,7 @@ class HRGLDD(StoredPatchDataset):
             "leak: the event and location of a patch are not published, so neighbours may be in different splits",
         )
         settings = {"decoding": 1, "columns": self._columns, "split": split}
-        self._store([Origin((self._images, self._masks))] * count, settings, cache=cache)
+        self._store([PatchSource((self._images, self._masks))] * count, settings, cache=cache)
         if not self._has_landslides():
             raise DataError("no mask holds a landslide", where=self._masks, hint=_DOWNLOAD_HINT)
 

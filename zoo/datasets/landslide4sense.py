@@ -22,7 +22,7 @@ from zoo.datasets.builtin import LANDSLIDE4SENSE
 from zoo.datasets.download import RemoteFile, check_file, fetch, missing_dataset_error
 from zoo.datasets.hdf5 import read_array
 from zoo.datasets.splits import FRACTIONS, Partition, by_block, by_group, random_split
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask, check_finite
+from zoo.datasets.stored import PatchSource, StoredPatchDataset, binary_mask, check_finite
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.jobs import ProgressCallback
 from zoo.physics.arrays import FloatArray
@@ -246,7 +246,7 @@ class Landslide4Sense(StoredPatchDataset):
             "units": units,
             "calibration": None if self._calibration is None else self._calibration.to_settings(),
         }
-        self._store([Origin(tuple(pair)) for pair in pairs], settings, cache=cache)
+        self._store([PatchSource(tuple(pair)) for pair in pairs], settings, cache=cache)
         self._warn_without_landslides()
 
     def decode(self, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:

@@ -27,7 +27,7 @@ from zoo.datasets.builtin import SEN12LANDSLIDES
 from zoo.datasets.download import RemoteFile, fetch, missing_dataset_error
 from zoo.datasets.hdf5 import COPY_HINT, find_array, open_hdf5
 from zoo.datasets.splits import Partition, by_group
-from zoo.datasets.stored import Origin, StoredPatchDataset, binary_mask
+from zoo.datasets.stored import PatchSource, StoredPatchDataset, binary_mask
 from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
 from zoo.files import cache_folder
 from zoo.jobs import ProgressCallback
@@ -198,7 +198,7 @@ class Sen12Landslides(StoredPatchDataset):
             "edition": self.edition,
             "references": {patch.name: self._reference[patch.name] for patch in self.patches},
         }
-        self._store([Origin((self._files[patch.name],)) for patch in self.patches], settings, cache=cache)
+        self._store([PatchSource((self._files[patch.name],)) for patch in self.patches], settings, cache=cache)
 
     def decode(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Decode one patch; see :meth:`zoo.datasets.stored.StoredPatchDataset.decode`."""
@@ -829,7 +829,7 @@ class _StoredObject:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _RepositoryEntry:
     """One entry of a folder listing of Hugging Face."""
 
     path: str
@@ -861,7 +861,7 @@ def _archives(folder: Path, sensor: str, edition: str, progress: ProgressCallbac
     listing = f"https://huggingface.co/api/datasets/{REPOSITORY}/tree/{REVISION}/data_{edition}/{sensor}"
     path = fetch(RemoteFile(listing, "listing.json"), folder, progress)
     try:
-        entries = read_json(path, list[_Listed], what="listing", hint="Try again later", error=DataError)
+        entries = read_json(path, list[_RepositoryEntry], what="listing", hint="Try again later", error=DataError)
         archives = [
             RemoteFile(
                 f"https://huggingface.co/datasets/{REPOSITORY}/resolve/{REVISION}/{quote(entry.path)}",

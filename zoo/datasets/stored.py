@@ -26,7 +26,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Origin:
+class PatchSource:
     """Files from which one patch is decoded, including its mask; several patches may share a file."""
 
     files: tuple[Path, ...]
@@ -76,7 +76,7 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         self.transforms = transforms
         self._progress = progress
 
-    def _store(self, origins: Sequence[Origin], settings: Mapping[str, Any], *, cache: bool = True) -> None:
+    def _store(self, origins: Sequence[PatchSource], settings: Mapping[str, Any], *, cache: bool = True) -> None:
         """Make the patches readable.
 
         Args:

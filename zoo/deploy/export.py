@@ -110,7 +110,7 @@ class ExportSubject:
     bundle: Bundle | None
 
 
-class _TooFarError(Exception):
+class _ParityError(Exception):
     """The outputs of a draft differ from the model's; the message states the difference."""
 
 
@@ -253,7 +253,7 @@ def export_model(
                 write(draft)
                 size = sum(path.stat().st_size for path in draft.parent.iterdir())
                 random, sizes, real, split = _compare_draft(subject, config, model, draft, splits)
-        except _TooFarError as far:
+        except _ParityError as far:
             failure = str(far)
         else:
             return ExportReport(size, random, sizes, real, split, remark)
@@ -341,7 +341,7 @@ def _compare_draft(
     """Compare a draft with the model.
 
     Raises:
-        _TooFarError: if they differ too much.
+        _ParityError: if they differ too much.
     """
     module, _ = open_exported(draft)
     exact = config.precision == "fp32"
@@ -368,16 +368,16 @@ def _compare_draft(
     judged = module if config.tile_size is None else _ProbabilityAsLogit(module)
     report = compare_masks(subject.predictor, judged, batches(), subject.metadata.threshold)
     if not report.passed:
-        raise _TooFarError(str(report))
+        raise _ParityError(str(report))
     return largest, sizes, report, split
 
 
 def _check_outputs(expected: Tensor, found: Tensor, exact: bool, where: str) -> float:
     apart = difference(found, expected, "fp32")
     if apart.largest == float("inf"):
-        raise _TooFarError(f"outputs of shape {tuple(found.shape)} that are not all finite, on {where}")
+        raise _ParityError(f"outputs of shape {tuple(found.shape)} that are not all finite, on {where}")
     if exact and not apart.passed:
-        raise _TooFarError(f"outputs differ by up to {apart.largest:.2g} of the largest, on {where}")
+        raise _ParityError(f"outputs differ by up to {apart.largest:.2g} of the largest, on {where}")
     return apart.largest
 
 

@@ -221,7 +221,7 @@ def _exporter_label(spec: ExporterSpec) -> str:
     return f"{spec.label} of plugin {catalogue().exporters.provider(spec.name)}"
 
 
-class FileOfPlugin(BackendModule):
+class PluginFile(BackendModule):
     """A file in a plugin's format, behind the interface of the model."""
 
     name = "plugin"
@@ -289,7 +289,7 @@ def open_exported(path: Path | str) -> tuple[BackendModule, ExportMetadata]:
     module: BackendModule
     for spec in catalogue().exporters.match():
         if path.suffix == spec.suffix:
-            opened = FileOfPlugin(spec, path)
+            opened = PluginFile(spec, path)
             return opened, opened.metadata
     if path.suffix == ".pt2":
         program = TorchProgram(path)

@@ -130,7 +130,7 @@ _NEIGHBOURS_8 = np.ones((3, 3), dtype=bool)
 
 
 @dataclass
-class Sizes:
+class LandslideSizes:
     """Sizes of the landslides in masks that are added one by one.
 
     A landslide is a set of landslide pixels that are connected by sides or corners. A landslide at the border of its
@@ -240,7 +240,7 @@ class Description:
     channels: tuple[ChannelStatistics, ...]
     dependence: Collinearity | None
     classes: Classes | None
-    sizes: Sizes | None
+    sizes: LandslideSizes | None
     notes: tuple[str, ...] = ()
     shape: tuple[int, int] | None = None
     pixel_size: float | None = None
@@ -282,7 +282,7 @@ class Describer:
         self._names = None if class_names is None else tuple(class_names)
         self._ignore = ignore
         self._counts = np.zeros(256, dtype=np.int64)
-        self._sizes = Sizes(pixel_size)
+        self._sizes = LandslideSizes(pixel_size)
         self._shape: tuple[int, int] | None = None
 
     def add(self, image: NDArray[np.floating], mask: NDArray[np.integer] | None = None) -> None:
@@ -371,7 +371,7 @@ def _classes(classes: Classes) -> dict[str, Any]:
     }
 
 
-def _sizes(sizes: Sizes) -> dict[str, Any]:
+def _sizes(sizes: LandslideSizes) -> dict[str, Any]:
     return {
         "patches": sizes.masks,
         "patches_with_landslides": sizes.masks_with,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.diagnostics.description import SMALL_LANDSLIDE_M2, Collinearity, Description, Sizes
+from zoo.diagnostics.description import SMALL_LANDSLIDE_M2, Collinearity, Description, LandslideSizes
 
 HIGH_VIF = 10.0
 """VIF above which collinearity is usually considered high."""
@@ -116,7 +116,7 @@ def _draw_loadings(ax: Axes, found: Collinearity) -> None:
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
-def _draw_sizes(ax: Axes, sizes: Sizes) -> None:
+def _draw_sizes(ax: Axes, sizes: LandslideSizes) -> None:
     ax.set_title("landslide sizes")
     areas = sizes.areas
     if not len(areas):

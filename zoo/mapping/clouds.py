@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zoo.errors import DataError
 from zoo.files import Closable
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.physics.display import bright_regions
 from zoo.rasters.alignment import AlignedBand
 from zoo.rasters.colours import survey_step
@@ -135,7 +135,7 @@ class Clouds(Closable):
             "Leave them out with --mask-clouds, or with a classification: --cloud-mask SCL.tif"
         )
 
-    def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+    def hidden(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.bool_]:
         """Return the mask of pixels to exclude from the map, bool (rows, columns).
 
         Raises:
@@ -153,7 +153,7 @@ class Clouds(Closable):
                 found |= unknown & self._band.covers(window)
         return found
 
-    def bright(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+    def bright(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.bool_]:
         """Return the mask of bright white areas, bool (rows, columns)."""
         if self._cells is None:
             return np.zeros((len(rows), len(columns)), dtype=bool)

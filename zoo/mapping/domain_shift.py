@@ -23,7 +23,7 @@ from zoo.jobs import StageCallback
 from zoo.mapping.clouds import Clouds
 from zoo.mapping.inference import single_threaded_passes
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import PlausibleRange
@@ -237,7 +237,7 @@ def _strips(scene: Scene, clouds: Clouds, plausible: PlausibleRange, side: int) 
     height, width = scene.shape
     for start in range(0, height, side):
         first = min(start, max(0, height - side))
-        place = Reach(first, min(first + side, height)), Reach(0, width)
+        place = PixelRange(first, min(first + side, height)), PixelRange(0, width)
         image = scene.read(*place)
         plausible.clean(image)
         image[:, clouds.hidden(*place) | clouds.bright(*place)] = np.nan

@@ -24,7 +24,7 @@ from zoo.jobs import ProgressCallback
 from zoo.mapping.inference import smallest_side
 from zoo.mapping.probability import probability_text
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.physics import Band
 from zoo.rasters.ground import Bounds, crs_name, crs_unit, window_bounds
 from zoo.rasters.inventory import read_truth
@@ -200,7 +200,7 @@ def explain_window(
     whole = torch.from_numpy(image).to(predictor.mean.device)
     left_out = [[band] for band in range(len(names))] + groups
     squares = _squares(known.shape, cells)
-    runs = _Runs(predictor, crop, 1 + len(left_out) + len(squares), progress)
+    runs = _CountingRunner(predictor, crop, 1 + len(left_out) + len(squares), progress)
 
     with record_attention(predictor.model) as attention:
         (plain,) = runs.predict([whole])
@@ -251,7 +251,7 @@ _Prediction = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Probability and log odds of the window, float32 (H, W) each."""
 
 
-class _Runs:
+class _CountingRunner:
     """Runs the model on modified images and counts the runs."""
 
     def __init__(self, predictor: Predictor, crop: Crop, total: int, progress: ProgressCallback | None) -> None:
@@ -303,7 +303,7 @@ def _squares(shape: tuple[int, ...], cells: int) -> list[Crop]:
 
 
 def _hide_ground(
-    runs: _Runs,
+    runs: _CountingRunner,
     squares: Sequence[Crop],
     probability: NDArray[np.float32],
     target: NDArray[np.bool_],
@@ -366,10 +366,10 @@ class SceneWindow:
         seen_columns: columns of the model's input, context included.
     """
 
-    rows: Reach
-    columns: Reach
-    seen_rows: Reach
-    seen_columns: Reach
+    rows: PixelRange
+    columns: PixelRange
+    seen_rows: PixelRange
+    seen_columns: PixelRange
 
     @property
     def crop(self) -> Crop:
@@ -419,10 +419,10 @@ def pixel_window(scene: Scene, column: int, row: int, width: int, height: int, c
             hint=f"The scene has {columns} columns and {rows} rows",
         )
     return SceneWindow(
-        Reach(row, row + height),
-        Reach(column, column + width),
-        Reach(max(0, row - context), min(rows, row + height + context)),
-        Reach(max(0, column - context), min(columns, column + width + context)),
+        PixelRange(row, row + height),
+        PixelRange(column, column + width),
+        PixelRange(max(0, row - context), min(rows, row + height + context)),
+        PixelRange(max(0, column - context), min(columns, column + width + context)),
     )
 
 

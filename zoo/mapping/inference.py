@@ -21,7 +21,7 @@ from zoo.deploy.tuning_cache import TunedChoice
 from zoo.errors import ConfigError, ZooError
 from zoo.mapping.probability import PROBABILITY_STEPS, MapDtype
 from zoo.mapping.scene import Scene
-from zoo.mapping.tiling import Block, BlockResult, Canvas, Plan, Reach, check_tiling, join
+from zoo.mapping.tiling import Block, BlockResult, Canvas, PixelRange, Plan, check_tiling, join
 from zoo.rasters.cog import COMPRESSIONS
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import read_ahead
@@ -196,7 +196,7 @@ def enter_thread() -> None:
 class Pixels(Protocol):
     """The source of a map's pixels."""
 
-    def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
+    def read(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.float32]:
         """Return float32 (C, rows, columns), NaN where there is no data."""
         ...
 
@@ -204,7 +204,7 @@ class Pixels(Protocol):
 class Mask(Protocol):
     """The mask of pixels to map."""
 
-    def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+    def covers(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.bool_]:
         """Return bool (rows, columns)."""
         ...
 
@@ -212,7 +212,7 @@ class Mask(Protocol):
 class Hidden(Protocol):
     """The mask of pixels that clouds or snow hide."""
 
-    def hidden(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+    def hidden(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.bool_]:
         """Return bool (rows, columns)."""
         ...
 
@@ -223,7 +223,7 @@ class AreaMask:
     def __init__(self, area: Area) -> None:
         self._area = area
 
-    def covers(self, rows: Reach, columns: Reach) -> NDArray[np.bool_]:
+    def covers(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.bool_]:
         """Return the mask of pixels whose centre is in the area, bool (rows, columns)."""
         return self._area.covers(window_of((rows.start, rows.stop), (columns.start, columns.stop)))
 
@@ -488,6 +488,6 @@ class _ArrayPixels:
     def __init__(self, image: NDArray[np.float32]) -> None:
         self._image = image
 
-    def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
+    def read(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.float32]:
         """Return a copy, which the caller may change."""
         return self._image[:, rows.start : rows.stop, columns.start : columns.stop].copy()

@@ -43,7 +43,7 @@ from zoo.mapping.journal import BLOCKS, Journal, half_published
 from zoo.mapping.output import MapReport, ProbabilityMap, check_ensemble, map_polygons, model_tags, write_map
 from zoo.mapping.probability import ProbabilityClasses, map_threshold
 from zoo.mapping.scene import Scene, open_scene
-from zoo.mapping.tiling import Block, Plan, Reach
+from zoo.mapping.tiling import Block, PixelRange, Plan
 from zoo.rasters.cog import check_disk_space, check_geotiff_name
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.polygons import check_polygons
@@ -845,7 +845,7 @@ def _windows(
         for column in range(across):
             top = _random_start(generator, row, down, height - rows)
             left = _random_start(generator, column, across, width - columns)
-            place = Reach(top, top + rows), Reach(left, left + columns)
+            place = PixelRange(top, top + rows), PixelRange(left, left + columns)
             image: NDArray[np.float32] = scene.read(*place)
             plausible.clean(image)
             if clouds is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import ConfigError, DataError, suggestion
 from zoo.files import Closable
-from zoo.mapping.tiling import Reach
+from zoo.mapping.tiling import PixelRange
 from zoo.physics.bands import Band
 from zoo.physics.display import COLOURS, DISPLAY, display_colours
 from zoo.rasters.colours import ColourScale, choose_scale, find_colours, hide_borders
@@ -144,7 +144,7 @@ class Scene(Closable):
         """Name of the first file without its suffix."""
         return Path(self.mosaic.paths[0]).stem
 
-    def read(self, rows: Reach, columns: Reach) -> NDArray[np.float32]:
+    def read(self, rows: PixelRange, columns: PixelRange) -> NDArray[np.float32]:
         """Return a window, float32 (C, rows, columns) in the order of ``bands``, NaN where there is no data."""
         image = self.mosaic.read(window_of((rows.start, rows.stop), (columns.start, columns.stop)), self._order)
         return self._in_units(image)
@@ -171,7 +171,9 @@ class Scene(Closable):
         # The first rows of a scene are often without data.
         for place in np.random.default_rng(0).permutation(len(pieces)):
             (top, bottom), (left, right) = pieces[place].toranges()
-            for band, values in zip(self.bands, self.read(Reach(top, bottom), Reach(left, right)), strict=True):
+            for band, values in zip(
+                self.bands, self.read(PixelRange(top, bottom), PixelRange(left, right)), strict=True
+            ):
                 known = values[np.isfinite(values)]
                 if band.name in names and known.size and np.any(known != found.setdefault(band.name, known[0])):
                     names.remove(band.name)
@@ -249,7 +251,7 @@ class Scene(Closable):
             row = int(generator.integers(0, max(1, height - PROBE_SIDE + 1)))
             column = int(generator.integers(0, max(1, width - PROBE_SIDE + 1)))
             pixels = self.read(
-                Reach(row, min(row + PROBE_SIDE, height)), Reach(column, min(column + PROBE_SIDE, width))
+                PixelRange(row, min(row + PROBE_SIDE, height)), PixelRange(column, min(column + PROBE_SIDE, width))
             )
             digest.update(np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()

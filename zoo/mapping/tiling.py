@@ -32,7 +32,7 @@ Sums = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Reach:
+class PixelRange:
     """Range of pixels along one side of a scene, from ``start`` (included) to ``stop`` (excluded)."""
 
     start: int
@@ -41,7 +41,7 @@ class Reach:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def within(self, other: Reach) -> slice:
+    def within(self, other: PixelRange) -> slice:
         """Return these pixels as a slice of those of ``other``."""
         return slice(self.start - other.start, self.stop - other.start)
 
@@ -73,14 +73,14 @@ class Axis:
         count = 1 + -(-last // (tile - overlap))
         starts = [number * last // max(1, count - 1) // ALIGNMENT * ALIGNMENT for number in range(count)]
         self.length = length
-        self.tiles = tuple(Reach(start, min(start + tile, length)) for start in starts)
+        self.tiles = tuple(PixelRange(start, min(start + tile, length)) for start in starts)
         centres = [(one.stop + after.start) // 2 for one, after in pairwise(self.tiles)]
         gaps = [after - one for one, after in pairwise(centres)]
         half = min([overlap // 2, *gaps]) // 2
         self.ramp = 2 * half
         edges = [0, *(centre - half for centre in centres)]
         ends = [*(centre + half for centre in centres), length]
-        self.supports = tuple(Reach(start, stop) for start, stop in zip(edges, ends, strict=True))
+        self.supports = tuple(PixelRange(start, stop) for start, stop in zip(edges, ends, strict=True))
         rising = np.rint((np.arange(self.ramp) + 0.5) / max(1, self.ramp) * WEIGHT_STEPS) / WEIGHT_STEPS
         self._rising: NDArray[np.float64] = rising
 
@@ -100,22 +100,22 @@ class Axis:
             weights[-self.ramp :] = 1 - self._rising
         return weights
 
-    def own(self, number: int) -> Reach:
+    def own(self, number: int) -> PixelRange:
         """Return the part of a tile's support outside all earlier supports; these parts cover each pixel once."""
         support = self.supports[number]
-        return Reach(support.start + (self.ramp if number > 0 else 0), support.stop)
+        return PixelRange(support.start + (self.ramp if number > 0 else 0), support.stop)
 
     def groups(self, size: int) -> tuple[range, ...]:
         """Return the tile numbers of each block, with at most ``size`` tiles per block."""
         return tuple(range(first, min(first + size, len(self))) for first in range(0, len(self), size))
 
-    def support(self, group: range) -> Reach:
+    def support(self, group: range) -> PixelRange:
         """Return the pixels where the tiles of a block have a weight."""
-        return Reach(self.supports[group[0]].start, self.supports[group[-1]].stop)
+        return PixelRange(self.supports[group[0]].start, self.supports[group[-1]].stop)
 
-    def view(self, group: range) -> Reach:
+    def view(self, group: range) -> PixelRange:
         """Return the pixels that the tiles of a block cover."""
-        return Reach(self.tiles[group[0]].start, self.tiles[group[-1]].stop)
+        return PixelRange(self.tiles[group[0]].start, self.tiles[group[-1]].stop)
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ ReadField = Callable[[Block, str], NDArray[Any]]
 """Returns a field of the :class:`BlockResult` of a block."""
 
 
-def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArray[Any]]:
+def join(plan: Plan, block: Block, read: ReadField) -> tuple[PixelRange, PixelRange, NDArray[Any]]:
     """Return the pixels that only this block has or that it shares with the blocks above and to the left.
 
     Args:
@@ -305,7 +305,7 @@ def join(plan: Plan, block: Block, read: ReadField) -> tuple[Reach, Reach, NDArr
     """
     rows, columns = plan.rows.support(block.tile_rows), plan.columns.support(block.tile_columns)
     top, bottom, left, right = plan.ramps(block)
-    rows, columns = Reach(rows.start, rows.stop - bottom), Reach(columns.start, columns.stop - right)
+    rows, columns = PixelRange(rows.start, rows.stop - bottom), PixelRange(columns.start, columns.stop - right)
     values = read(block, "values")[..., : len(rows), : len(columns)].copy()
     above = plan.block(block.row - 1, block.column) if top else None
     before = plan.block(block.row, block.column - 1) if left else None

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
 from zoo.rasters.grid import PixelGrid, windows
 from zoo.rasters.ground import PixelAreas, bounds_text, crs_name, window_bounds
-from zoo.rasters.pixel_sample import Lottery
+from zoo.rasters.pixel_sample import ReservoirSample
 from zoo.rasters.polygons import GEOPACKAGE, FeatureWriter
 from zoo.rasters.reading import RasterReader
 from zoo.rasters.vectors import project, read_vector
@@ -135,7 +135,7 @@ def survey(
     at = np.full(len(places), np.nan, np.float32)
     pixels: dict[int, int] = {}
     metres: dict[int, float] = {}
-    lotteries: dict[int, Lottery] = {}
+    lotteries: dict[int, ReservoirSample] = {}
     blocks = windows(classes.grid.shape, BLOCK)
     for position, window in enumerate(blocks):
         values = classes.read(window)
@@ -156,7 +156,7 @@ def survey(
             metres[number] = metres.get(number, 0.0) + count * areas.mean(window)
             if draw:
                 found = (np.argwhere(values == number) + corner).astype(np.float64)
-                lotteries.setdefault(number, Lottery(draw, 2)).offer(rng.random(count), found.__getitem__)
+                lotteries.setdefault(number, ReservoirSample(draw, 2)).offer(rng.random(count), found.__getitem__)
         if progress is not None:
             progress(position + 1, len(blocks))
     if not pixels:

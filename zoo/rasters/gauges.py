@@ -38,7 +38,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Kriged:
+class KrigedRain:
     """Interpolated rain, and the basis of the interpolation.
 
     Attributes:
@@ -85,7 +85,7 @@ def inverse_distance(measured: Numbers, squared: Numbers) -> Numbers:
         return np.asarray((np.where(known, measured, 0.0) @ weights.T) / (known @ weights.T))
 
 
-def krige(measured: Numbers, places: Numbers, cells: Numbers) -> Kriged:
+def krige(measured: Numbers, places: Numbers, cells: Numbers) -> KrigedRain:
     """Interpolate by ordinary kriging.
 
     This is Gaussian process regression with an unknown mean [S: Rasmussen and Williams 2006, 2.2 and 2.7]. The
@@ -116,7 +116,7 @@ def krige(measured: Numbers, places: Numbers, cells: Numbers) -> Kriged:
     every = np.concatenate(errors)
     shared, noise = kernel.k1.k1, float(kernel.k1.k2.noise_level)
     length, share = float(shared.k2.length_scale), noise / (noise + float(shared.k1.constant_value))
-    return Kriged(
+    return KrigedRain(
         values, (float(every.min()), float(every.max())), length, share, _leave_one_out(kernel, measured, places)
     )
 

@@ -65,7 +65,7 @@ class PixelSample:
         return self.features[:, self.names.index(name)]
 
 
-class Lottery:
+class ReservoirSample:
     """Keeps the rows with the smallest random keys: a uniform sample without replacement of all rows offered."""
 
     def __init__(self, size: int, width: int) -> None:
@@ -123,7 +123,7 @@ def sample_pixels(
     positions = [[band.name for band in stack.bands].index(name) for name in names]
     columns = (*names, *layers)
     width = len(columns) + 2
-    lotteries = {kind: Lottery(max_pixels, width) for kind in ("landslide", "other", "region")}
+    lotteries = {kind: ReservoirSample(max_pixels, width) for kind in ("landslide", "other", "region")}
     counts = dict.fromkeys(("known", "landslide", "border", "doubtful"), 0)
     windows = list(stack.windows())
     for number, window in enumerate(windows):

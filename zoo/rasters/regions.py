@@ -43,7 +43,7 @@ class Region:
 
 
 @dataclass
-class _Open:
+class _OpenRegion:
     """A region that may continue in a later block."""
 
     pieces: list[shapely.Polygon]
@@ -52,7 +52,7 @@ class _Open:
     sums: Sums
     counts: NDArray[np.int64]
 
-    def take(self, other: _Open) -> None:
+    def take(self, other: _OpenRegion) -> None:
         """Merge another region into this one."""
         self.pieces += other.pieces
         self.pixels += other.pixels
@@ -87,7 +87,7 @@ class RegionSweep:
     least_pixels: int = 1
     left_out: int = field(default=0, init=False)
     _parents: dict[int, int] = field(default_factory=dict, init=False)
-    _open: dict[int, _Open] = field(default_factory=dict, init=False)
+    _open: dict[int, _OpenRegion] = field(default_factory=dict, init=False)
     _last: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class RegionSweep:
         drawn = labels if wanted[1:].all() else np.where(wanted[labels], labels, 0).astype(np.int32)
         finished = []
         for outline, label in _outlines(drawn, window):
-            region = _Open([outline], int(pixels[label]), float(highest[label]), sums[label], counts[label])
+            region = _OpenRegion([outline], int(pixels[label]), float(highest[label]), sums[label], counts[label])
             if on_border[label]:
                 number = self._last + label
                 self._parents[number] = number

@@ -178,7 +178,7 @@ def convert(value: object, annotation: Any) -> Any:
     for candidate in (value, *_readings(value)):
         try:
             return _accept(candidate, annotation)
-        except _UnfitError:
+        except _TypeMismatchError:
             continue
     choices = choices_of(annotation)
     if choices:
@@ -190,7 +190,7 @@ def matches_type(value: object, annotation: Any) -> bool:
     """Return whether a value is of the type ``annotation``; strings are not parsed."""
     try:
         _accept(value, annotation)
-    except _UnfitError:
+    except _TypeMismatchError:
         return False
     return True
 
@@ -222,7 +222,7 @@ def describe(annotation: Any) -> str:
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-class _UnfitError(Exception):
+class _TypeMismatchError(Exception):
     """A value is not of a type."""
 
 
@@ -320,15 +320,15 @@ def _literal(text: str) -> object:
 
 
 def _accept(value: object, annotation: Any) -> Any:
-    """Return the value as a member of the type without parsing strings, or raise :class:`_UnfitError`."""
+    """Return the value as a member of the type without parsing strings, or raise :class:`_TypeMismatchError`."""
     members = list(_members(annotation))
     if len(members) > 1:
         for member in members:
             try:
                 return _accept(value, member)
-            except _UnfitError:
+            except _TypeMismatchError:
                 continue
-        raise _UnfitError
+        raise _TypeMismatchError
     (kind,) = members
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is object:
@@ -367,7 +367,7 @@ def _accept_sequence(value: object, sort: type, arguments: tuple[Any, ...]) -> A
     items = list(value)  # type: ignore[call-overload]
     fixed = sort is tuple and arguments and arguments[-1] is not ...
     if fixed and len(items) != len(arguments):
-        raise _UnfitError
+        raise _TypeMismatchError
     kinds = arguments if fixed else [arguments[0] if arguments else Any] * len(items)
     accepted = [_accept(item, kind) for item, kind in zip(items, kinds, strict=True)]
     if sort is tuple or isinstance(value, tuple):
@@ -388,7 +388,7 @@ def _accept_key(key: object, kind: Any) -> Any:
     try:
         return convert(key, kind)
     except ValueError:
-        raise _UnfitError from None
+        raise _TypeMismatchError from None
 
 
 def _matching_choice(value: object, choices: tuple[Any, ...]) -> Any:
@@ -396,12 +396,12 @@ def _matching_choice(value: object, choices: tuple[Any, ...]) -> Any:
     for choice in choices:
         if choice == value and isinstance(choice, bool) == isinstance(value, bool):
             return choice
-    raise _UnfitError
+    raise _TypeMismatchError
 
 
 def _require(value: object, condition: bool) -> Any:
     if not condition:
-        raise _UnfitError
+        raise _TypeMismatchError
     return value
 
 

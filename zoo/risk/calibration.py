@@ -38,7 +38,7 @@ from zoo.risk.index import (
     fit_breaks,
     success_rate,
 )
-from zoo.risk.scores import Judgement, auc, intervals
+from zoo.risk.scores import SortedProbabilities, auc, intervals
 from zoo.risk.splits import block_folds, square_blocks
 from zoo.risk.weights import METHODS, PAPER_SIGNS, FittedWeights, RainFit, Scaler, fit_rain, fit_ranges, fit_weights
 
@@ -446,7 +446,7 @@ def _blocked_auc(
         notes.append(f"no AUC of held-out blocks: {error.problem}")
         return None
     # One fold, because the pooled values of all folds are comparable.
-    judged = Judgement(labels, probability)
+    judged = SortedProbabilities(labels, probability)
     found = intervals(
         judged, square_blocks(coordinates, options.block), repeats=min(options.repeats, 200) or 1, seed=options.seed
     )

@@ -23,7 +23,7 @@ from zoo.jobs import ProgressCallback
 from zoo.physics.lsi import RAIN_CLIP
 from zoo.physics.rain import check_rain, check_rain_names
 from zoo.risk.models import create_risk_model, require_risk, risk_models, select_risk_models, unsupported_reason
-from zoo.risk.scores import PRINTED_SCORES, REPEATS, SCORES, Judgement, base_rate, intervals, paired_intervals
+from zoo.risk.scores import PRINTED_SCORES, REPEATS, SCORES, SortedProbabilities, base_rate, intervals, paired_intervals
 from zoo.risk.splits import CV_KINDS, Fold, Split, fold_numbers, make_split
 from zoo.risk.tables import MISSING_CODES, RiskTable, read_table
 from zoo.schema import write_json
@@ -160,7 +160,7 @@ class Comparison:
         """Return the outcome of a model under a cross-validation; None if it was not compared."""
         return next((outcome for outcome in self.outcomes if (outcome.model, outcome.cv) == (model, cv)), None)
 
-    def judgement(self, outcome: Outcome) -> Judgement:
+    def sorted_probabilities(self, outcome: Outcome) -> SortedProbabilities:
         """Return the outcome's probabilities for the bootstrap.
 
         Raises:
@@ -168,7 +168,7 @@ class Comparison:
         """
         if outcome.probability is None:
             raise DataError(f"{outcome.model} has no scores: {outcome.status}")
-        return Judgement(self.data.labels, outcome.probability, fold_numbers(self.splits[outcome.cv].folds))
+        return SortedProbabilities(self.data.labels, outcome.probability, fold_numbers(self.splits[outcome.cv].folds))
 
     def rows(self) -> list[Row]:
         """Return one flat row per model and cross-validation, as ``--json`` writes it."""
@@ -254,10 +254,10 @@ class Comparison:
         base = self.get(reference, cv)
         if base is None or not base.ok:
             return {}
-        judged = self.judgement(base)
+        judged = self.sorted_probabilities(base)
         return {
             outcome.model: paired_intervals(
-                self.judgement(outcome),
+                self.sorted_probabilities(outcome),
                 judged,
                 self.splits[cv].units,
                 repeats=self.settings.repeats,
@@ -623,8 +623,8 @@ def _outcome(table: RiskTable, settings: CompareSettings, split: Split, model: s
     probability = np.empty(len(table))
     for fold, part in zip(split.folds, parts, strict=True):
         probability[fold.test] = part.probability
-    judged = Judgement(table.labels, probability, fold_numbers(split.folds))
-    pooled = Judgement(table.labels, probability).scores()
+    judged = SortedProbabilities(table.labels, probability, fold_numbers(split.folds))
+    pooled = SortedProbabilities(table.labels, probability).scores()
     rows = np.concatenate([part.fitted_rows for part in parts])
     return Outcome(
         model=model,

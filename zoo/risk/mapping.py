@@ -30,7 +30,7 @@ from zoo.risk.index import CLASS_COLOURS, CLASS_NAMES, ClassBreaks
 from zoo.risk.surfaces import (
     CHUNK_PIXELS,
     Breaks,
-    Prepared,
+    MapInputs,
     Surface,
     Values,
     Weights,
@@ -243,7 +243,7 @@ def _check_options(
 
 def write_map(
     stack: Stack,
-    prepared: Prepared,
+    prepared: MapInputs,
     out: Path,
     classes_out: Path | None = None,
     *,
@@ -314,7 +314,7 @@ def write_map(
     return report
 
 
-def _map_warnings(report: MapReport, prepared: Prepared) -> list[str]:
+def _map_warnings(report: MapReport, prepared: MapInputs) -> list[str]:
     found = []
     additive = "calibrate with --form log-additive, where rain shifts the index instead of multiplying it"
     multiplicative = prepared.index is not None and prepared.index.form == "multiplicative"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.risk.comparison import Comparison, Outcome
     from zoo.risk.mapping import MapReport
     from zoo.risk.rain_thresholds import Thresholds
-    from zoo.risk.surfaces import Prepared
+    from zoo.risk.surfaces import MapInputs
 
 HIGH_VIF = 10.0
 _COLOURS = ("#3b6ea5", "#2a9d5c", "#d1495b", "#8a5ca8", "#c98a1b", "#111827", "#0f9fb0", "#b5548b", "#6b7280")
@@ -258,7 +258,7 @@ def draw_thresholds(
     return figure
 
 
-def draw_map(stack: Stack, prepared: Prepared, report: MapReport, title: str | None = None) -> Figure:
+def draw_map(stack: Stack, prepared: MapInputs, report: MapReport, title: str | None = None) -> Figure:
     """Draw the class preview of a map over shaded relief, with legend, scale bar and north arrow.
 
     Args:
@@ -293,7 +293,7 @@ def _colour(number: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _legend(prepared: Prepared, report: MapReport) -> list[Artist]:
+def _legend(prepared: MapInputs, report: MapReport) -> list[Artist]:
     breaks = prepared.breaks
     spans = (f"≤ {breaks.low:.3g}", f"{breaks.low:.3g} - {breaks.high:.3g}", f"> {breaks.high:.3g}")
     handles: list[Artist] = []

@@ -68,7 +68,7 @@ def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-class Judgement:
+class SortedProbabilities:
     """Held-out probabilities of one model, sorted once so that hundreds of bootstrap draws are cheap.
 
     Args:
@@ -192,7 +192,7 @@ def block_bootstrap(
 
 
 def intervals(
-    judged: Judgement, units: NDArray[Any] | None, *, repeats: int = REPEATS, seed: int = 0
+    judged: SortedProbabilities, units: NDArray[Any] | None, *, repeats: int = REPEATS, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """Return 95 % bootstrap intervals of every score.
 
@@ -214,7 +214,12 @@ def intervals(
 
 
 def paired_intervals(
-    one: Judgement, other: Judgement, units: NDArray[Any] | None, *, repeats: int = REPEATS, seed: int = 0
+    one: SortedProbabilities,
+    other: SortedProbabilities,
+    units: NDArray[Any] | None,
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float, float]]:
     """Return the differences ``one - other`` of two models on the same rows and draws, with 95 % intervals.
 

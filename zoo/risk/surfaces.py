@@ -284,7 +284,7 @@ def fit_model_surface(
 
 
 @dataclass(frozen=True)
-class Prepared:
+class MapInputs:
     """Inputs of a map.
 
     Attributes:
@@ -316,7 +316,7 @@ def prepare_index(
     classes: Breaks = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> Prepared:
+) -> MapInputs:
     """Prepare an index for a stack.
 
     Ranges come from the weights, else from the LSI of the stack, else from the 0.5 and 99.5 percentiles of this scene.
@@ -366,7 +366,7 @@ def prepare_index(
     breaks = _choose_breaks(classes, index, sample, on_stack, notes)
     digest = digest or index.digest()
     terms = " ".join(f"{index.index.weights[name]:+.3g} {name}" for name in index.features)
-    return Prepared(
+    return MapInputs(
         surface=surface,
         breaks=breaks,
         rain=on_stack,
@@ -424,7 +424,7 @@ def prepare_model(
     classes: Breaks = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
-) -> Prepared:
+) -> MapInputs:
     """Fit a risk model to a stack and an inventory.
 
     Args:
@@ -444,7 +444,7 @@ def prepare_model(
     else:
         breaks = fit_breaks(surface.probability(sample.region), classes or "jenks")
     slide_pixels = int(np.sum(sample.labels))
-    return Prepared(
+    return MapInputs(
         surface=surface,
         breaks=breaks,
         rain=Rain(RAIN_PRESETS["paper"], None),

@@ -30,7 +30,7 @@ from zoo.rasters.vectors import Zones
 from zoo.risk.index import CLASS_NAMES
 from zoo.risk.mapping import write_map
 from zoo.risk.pictures import draw_map
-from zoo.risk.surfaces import Breaks, Prepared, Rain, Weights, prepare_index
+from zoo.risk.surfaces import Breaks, MapInputs, Rain, Weights, prepare_index
 from zoo.risk.watch_files import (
     CLASSES,
     INDEX,
@@ -199,7 +199,7 @@ class _Run:
 
     folder: Path
     stack: Stack
-    prepared: Prepared
+    prepared: MapInputs
     zones: Zones | None
     observed: RainField
     rules: EventRules

@@ -320,14 +320,14 @@ def _can_run_together(task: _Task) -> bool:
         images, passes = images + len(batch), passes + 1
     if first is None or passes > MAX_PASSES:
         return False
-    with _HeldBytes(task.layers.values()) as held:
+    with _TensorMemory(task.layers.values()) as held:
         task.run(first)
     on_gpu = first.device.type == "cuda"
     memory = torch.cuda.get_device_properties(first.device).total_memory if on_gpu else memory_bytes()
     return bool(held.most * images <= HELD_SHARE * memory)
 
 
-class _HeldBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Measures the memory of the tensors that are alive when an image reaches a layer; a context manager.
 
     Attributes:

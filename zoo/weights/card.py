@@ -126,7 +126,7 @@ def check_card(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Stated:
+class _CardStatements:
     """Statements of a card about its bundle; typed, because repeated YAML aliases can expand until memory is full."""
 
     bands: tuple[str, ...] | None = None
@@ -134,7 +134,7 @@ class _Stated:
     weights_sha256: str | None = None
 
 
-def _card_statements(path: Path) -> _Stated | None:
+def _card_statements(path: Path) -> _CardStatements | None:
     """Return what the front matter of a card states about the bundle; ``None`` if it states nothing."""
     import yaml
 
@@ -155,7 +155,7 @@ def _card_statements(path: Path) -> _Stated | None:
         problem = f"the front matter of the model card is not YAML ({first_line(error)})"
         raise ResultError(problem, where=path, hint=_HINT) from error
     stated = values.get("landslide_zoo") if isinstance(values, dict) else None
-    return None if stated is None else from_plain(stated, _Stated, what="model card", where=path, hint=_HINT)
+    return None if stated is None else from_plain(stated, _CardStatements, what="model card", where=path, hint=_HINT)
 
 
 def _format_number(value: float | None) -> str | None:

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from zoo.errors import ConfigError, DataError
 from zoo.risk import logistic
 from zoo.risk.logistic import fit_penalised
-from zoo.risk.models.additive import AdditiveMixed, DynamicThresholds, Smooths, SpatialMeteo, Spline
+from zoo.risk.models.additive import AdditiveDesign, AdditiveMixed, DynamicThresholds, SpatialMeteo, Spline
 
 
 def test_the_solver_agrees_with_scikit_learn() -> None:
@@ -88,7 +88,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_penalties_fit_the_design() -> None:
     frame = pd.DataFrame({"x": np.arange(50.0), "P": np.arange(50.0), "D": np.ones(50), "g": ["a", "b"] * 25})
-    smooths = Smooths(6, group="g", product=("P", "D")).fit(frame)
+    smooths = AdditiveDesign(6, group="g", product=("P", "D")).fit(frame)
     design = smooths.transform(frame)
     penalty = smooths.penalty(3.0, 1.0)
     assert penalty.shape == (design.shape[1],) * 2

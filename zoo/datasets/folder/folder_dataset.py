@@ -27,7 +27,7 @@ from zoo.datasets.folder.decoding import (
     parse_mask_values,
     read_file,
 )
-from zoo.datasets.folder.grouping import Origins, PlaceUnit, find_origins
+from zoo.datasets.folder.grouping import LocatedPatches, PlaceUnit, locate_patches
 from zoo.datasets.folder.pairing import find_folders, find_image_folder, list_files, pair_files
 from zoo.datasets.folder.patch_store import ReadingOptions, open_store
 from zoo.datasets.splits import (
@@ -213,7 +213,7 @@ class Folder(PatchDataset):
         )
         self.class_names = self._store.encoding.class_names
         self.pixel_size = pixel_size or self._store.pixel_size
-        self._origins = find_origins(
+        self._origins = locate_patches(
             self.root,
             [pair.name for pair in pairs],
             size=self._store.shape[1:],
@@ -424,7 +424,7 @@ class ImageFolder:
             first = hide_missing_codes(read_file(paths[0], role="image", key=image_key))
         arranged = self._to_channels_first(first, paths[0])
         self._shape = arranged.shape
-        origins = find_origins(
+        origins = locate_patches(
             self.root,
             list(named),
             size=(self._shape[1], self._shape[2]),
@@ -521,7 +521,7 @@ class ImageFolder:
 
 
 def _partition(
-    origins: Origins,
+    origins: LocatedPatches,
     named: Mapping[str, tuple[str, ...] | None],
     split_by: SplitBy | None,
     *,

@@ -52,7 +52,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Origins:
+class LocatedPatches:
     """The patches of a folder with their groups and locations.
 
     Attributes:
@@ -76,7 +76,7 @@ class _PatchGrid:
     stride: int
 
 
-def find_origins(
+def locate_patches(
     root: Path,
     names: Sequence[str],
     *,
@@ -88,7 +88,7 @@ def find_origins(
     row_column: str | None = None,
     col_column: str | None = None,
     place_unit: PlaceUnit = "auto",
-) -> Origins:
+) -> LocatedPatches:
     """Find the group, row and column of every patch.
 
     A pattern is a regular expression that is searched for in the names. Its group "group" (or its first group) is the
@@ -123,7 +123,9 @@ def find_origins(
         columns = {"group": group_column, "file": file_column, "row": row_column, "col": col_column}
         patches, grouped, how = _from_table(root, names, table, columns)
     patches, reach, unit_note = _to_grid(patches, size, place_unit, grid)
-    return Origins(tuple(patches), grouped, reach, "groups: " + ", ".join(part for part in (how, unit_note) if part))
+    return LocatedPatches(
+        tuple(patches), grouped, reach, "groups: " + ", ".join(part for part in (how, unit_note) if part)
+    )
 
 
 def _read_grid(root: Path, size: tuple[int, int]) -> _PatchGrid | None:

@@ -63,7 +63,7 @@ class Spline:
         return np.asarray(smoothness * second.T @ second + _MIN_RIDGE * np.eye(self.width))
 
 
-class Smooths:
+class AdditiveDesign:
     """Design matrix of an additive model: intercept, splines, classes, one product of two splines, groups.
 
     Args:
@@ -77,7 +77,7 @@ class Smooths:
         self.group = group
         self.product = tuple(product or ())
 
-    def fit(self, X: pd.DataFrame) -> Smooths:
+    def fit(self, X: pd.DataFrame) -> AdditiveDesign:
         """Learn knots, medians, classes and groups from training rows."""
         single = X.drop(columns=[*self.product, *([self.group] if self.group else [])])
         self._encoder = Encoder().fit(single) if single.shape[1] else None
@@ -169,7 +169,7 @@ class AdditiveMixed(RiskModel):
             # An event's intercept can absorb the effect of its rain, but a new event has no intercept.
             candidates.append({"smoothness": _SMOOTHNESS[0], "group_ridge": 100 * self.group_ridge})
         folds = thin_folds(inner, _TUNING_ROWS, self.seed)
-        designs: dict[int, Smooths] = {}
+        designs: dict[int, AdditiveDesign] = {}
 
         def score(settings: Settings, fold: Fold) -> NDArray[np.float64]:
             key = id(fold)
@@ -182,11 +182,11 @@ class AdditiveMixed(RiskModel):
         self.smooths_ = self._smooths().fit(X)
         self.coefficients_ = self._solve(self.smooths_, X, y, self.settings_)
 
-    def _smooths(self) -> Smooths:
-        return Smooths(self.knots, self.group, self.product())
+    def _smooths(self) -> AdditiveDesign:
+        return AdditiveDesign(self.knots, self.group, self.product())
 
     def _solve(
-        self, smooths: Smooths, X: pd.DataFrame, y: NDArray[np.int64], settings: Settings
+        self, smooths: AdditiveDesign, X: pd.DataFrame, y: NDArray[np.int64], settings: Settings
     ) -> NDArray[np.float64]:
         penalty = smooths.penalty(settings["smoothness"], settings["group_ridge"])
         labels = y.astype(np.float64)

@@ -316,7 +316,7 @@ class SmpModel(SegmentationModel):
         return logits
 
 
-class Removed(nn.Module):
+class RemovedLayer(nn.Module):
     """Replacement for a removed layer. Some encoders still call such layers, with further arguments."""
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -343,7 +343,7 @@ def drop_unused(network: nn.Module, image: Tensor) -> None:
         own = {f"{name}.{inner}" for inner, _ in module.named_parameters()} if name else set()
         if own and own <= unused:
             parent, _, attribute = name.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, Removed())
+            setattr(network.get_submodule(parent), attribute, RemovedLayer())
             unused -= own
     for name, parameter in network.named_parameters():
         if name in unused:
