@@ -25,7 +25,7 @@ def test_errors_survive_pickling() -> None:
         assert (str(back), back.where, back.hint) == (str(error), error.where, error.hint)
 
 
-def test_suggestion_finds_the_nearest_whatever_the_case() -> None:
+def test_suggestion_ignores_case() -> None:
     assert suggestion("UNet", ["unet", "folder"]) == "Did you mean 'unet'?"
     assert suggestion("xyz", ["b", "a"]) == "There are: a, b"
     assert suggestion("xyz", []) == "There are none"

@@ -72,13 +72,13 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, error: type[BaseException]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_disk_is_told_with_a_clear_message(tmp_path: Path) -> None:
+def test_a_full_disk_gives_a_clear_message(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="no space left"), atomic_path(tmp_path / "a.txt"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_really_full_device_is_told_with_a_clear_message() -> None:
+def test_a_really_full_device_gives_a_clear_message() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(ZooError, match="cannot write here"):

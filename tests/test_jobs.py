@@ -30,7 +30,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         pytest.fail("connected")
 
 
-def test_nobody_at_the_address_is_told_at_once() -> None:
+def test_an_unreachable_cluster_is_reported_at_once() -> None:
     pytest.importorskip("ray")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -123,7 +123,9 @@ def test_a_job_returns_its_value_reports_progress_and_logs(tmp_path: Path) -> No
         ("raise", "failed", "RuntimeError: two"),
     ],
 )
-def test_a_job_that_fails_says_why_and_keeps_what_it_sent(tmp_path: Path, how: str, status: str, reason: str) -> None:
+def test_a_failed_job_reports_its_error_and_keeps_its_messages(
+    tmp_path: Path, how: str, status: str, reason: str
+) -> None:
     limit = 5.0 if how == "hang" else None
     run_job(Job(f"{HERE}:double", 1))  # the imports of the first process must not count
     outcome = run_job(Job[None](f"{HERE}:misbehave", how, log=tmp_path / "job.log", time_limit=limit))

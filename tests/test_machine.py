@@ -51,7 +51,7 @@ def test_a_program_that_computes_is_seen() -> None:
     assert 0.1 < found <= available_cores()
 
 
-def test_where_the_system_does_not_tell_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_use_of_cores_does_not_count_as_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert cores_in_use(0) is None
     assert not is_busy(None)
@@ -97,9 +97,7 @@ def test_the_processes_of_jobs_start_with_the_choice() -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)
 
 
-def test_a_command_says_that_the_machine_is_busy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_warns_of_a_busy_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(progress, "cores_in_use", lambda: 1.26)
     progress.prepare_threads()

@@ -25,7 +25,7 @@ def site(plugin_site: Callable[[str], str]) -> str:
     return plugin_site("zoo-mondini")
 
 
-def test_it_is_listed_and_says_that_it_needs_rain(zoo: Run, site: str) -> None:
+def test_the_model_is_listed_as_needing_rain(zoo: Run, site: str) -> None:
     reports = json.loads(zoo("plugins", "--json", check=True, PYTHONPATH=site).stdout)
     (report,) = [report for report in reports if report["name"] == "zoo-mondini"]
     assert report["provides"] == {"models": ["mondini_rain"], "risk_models": ["mondini"], "commands": ["rain-table"]}
@@ -46,7 +46,7 @@ def test_a_benchmark_skips_it_and_goes_on(zoo: Run, site: str, patches: Path, tm
     assert f"mondini_rain: skipped: {REASON}" in done.stdout
 
 
-def test_training_it_on_images_says_why_not(zoo: Run, site: str, patches: Path) -> None:
+def test_training_on_images_states_why_it_cannot(zoo: Run, site: str, patches: Path) -> None:
     line = "train mondini_rain --group-column scene --steps 2 --crop 32 --out run"
     done = zoo(*line.split(), "--data", patches, PYTHONPATH=site)
     assert done.returncode == 1

@@ -91,7 +91,7 @@ def test_a_data_array_keeps_its_coordinates(model: zoo.TrainedModel) -> None:
     assert model.predict(times).dims == ("time", "y", "x")
 
 
-def test_a_data_array_says_its_scale_its_direction_and_its_bands(model: zoo.TrainedModel) -> None:
+def test_scale_direction_and_bands_of_a_data_array_are_read(model: zoo.TrainedModel) -> None:
     xarray = pytest.importorskip("xarray")
     image = np.round(make_image(40, 50) * 100)
     image[:, 3, 4] = -9999

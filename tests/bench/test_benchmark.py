@@ -87,7 +87,7 @@ def test_the_papers_figures_are_those_it_prints() -> None:
     assert [len(rows) for rows in TABLES.values()] == [6, 5, 4, 7]
 
 
-def test_a_file_says_models_data_recipe_and_seeds(write: Callable[[str], Path]) -> None:
+def test_a_file_names_models_data_recipe_and_seeds(write: Callable[[str], Path]) -> None:
     benchmark = load_benchmark(write(GOOD))
     assert benchmark.models == (ModelEntry("unet", {}, "plain"), ModelEntry("enhanced_unet", {"fusion": "mul"}))
     assert benchmark.data == DataSource("synthetic", {"scenes": 3})
@@ -98,7 +98,7 @@ def test_a_file_says_models_data_recipe_and_seeds(write: Callable[[str], Path]) 
     ]  # fmt: skip
 
 
-def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callable[[str], Path]) -> None:
+def test_a_file_and_flags_define_the_same_trial(write: Callable[[str], Path]) -> None:
     from_file = load_benchmark(write(GOOD)).trials(Setting("", DataSource("synthetic")), {}, "cpu")[0]
     flags = Benchmark("", "", (ModelEntry("unet"),), DataSource("synthetic"), "quick", {"steps": 3}, (0,))
     assert flags.trials(Setting("", DataSource("synthetic")), {}, "cpu")[0].key == from_file.key
@@ -156,9 +156,7 @@ def test_what_is_asked_for_by_a_file_or_by_flags_is_the_same_trial(write: Callab
         (('"synthetic"', '"~nobody_at_all/x"'), "the home folder of '~nobody_at_all/x' is unknown"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(
-    write: Callable[[str], Path], change: tuple[str, str], complaint: str
-) -> None:
+def test_errors_name_the_table_and_key(write: Callable[[str], Path], change: tuple[str, str], complaint: str) -> None:
     assert change[0] in GOOD
     path = write(GOOD.replace(*change, 1) if change[0] != "baseline" else GOOD.replace("baseline =", "base_line ="))
     with pytest.raises(ZooError) as caught:

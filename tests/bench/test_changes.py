@@ -17,7 +17,7 @@ Make = Callable[..., TrialConfig]
 Trial = Callable[..., TrialResult]
 
 
-def test_a_gain_is_told_from_noise(trial: Make, result: Trial) -> None:
+def test_a_gain_is_distinguished_from_noise(trial: Make, result: Trial) -> None:
     before = [result(trial("unet"), 0.7), result(trial("segnet"), 0.7), result(trial("drs_unet"), 0.8)]
     now = [result(trial("unet"), 0.8), result(trial("segnet"), 0.701), result(trial("tiny"), 0.6)]
     changes = {change.model: change for change in compare_results(now, before)}

@@ -120,7 +120,7 @@ def test_earlier_results_count_for_the_same_trial_on_the_same_machine(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("odd_models")
-def test_a_few_steps_say_what_a_trial_takes_or_why_it_cannot_run(trial: Make) -> None:
+def test_a_few_steps_estimate_a_trial_or_show_why_it_cannot_run(trial: Make) -> None:
     cost = measure_cost(trial(), 1)
     assert (cost.error, cost.source, cost.parameters) == ("", "measured now", 3 * 2 * 9 + 2)
     assert 0 < cost.step_s < math.inf

@@ -27,7 +27,7 @@ def table(results: list[TrialResult], baseline: str | None = None) -> dict[str, 
     return {row.model: row for row in add_uncertainty(make_rows(results), results, baseline)}
 
 
-def test_models_that_differ_are_told_apart_and_twins_are_not(trial: Make, result: Trial) -> None:
+def test_models_that_differ_get_different_letters_and_equal_models_share_one(trial: Make, result: Trial) -> None:
     results = [
         result(trial(model, seed=seed), quality)
         for model, quality in (("unet", 0.7), ("segnet", 0.701), ("drs_unet", 0.8))

@@ -98,7 +98,7 @@ def test_a_damaged_result_is_an_error_and_no_smaller_table(
     assert (repository / "README.md").read_text() == MARKED
 
 
-def test_compact_files_say_the_same(script: ModuleType, repository: Path) -> None:
+def test_compact_files_hold_the_same_values(script: ModuleType, repository: Path) -> None:
     folder = repository / "benchmarks" / "results" / "tiny"
     before = {path: path.read_text() for path in folder.glob("trials/*.json")}
     assert script.main(["--compact", str(folder)]) == 0

@@ -100,7 +100,7 @@ def test_a_good_trial_leaves_result_bundle_and_progress(tmp_path: Path, trial: M
         ("no_such_model", "failed", "unknown model 'no_such_model'"),
     ],
 )
-def test_a_bad_trial_says_why_and_the_next_one_runs(
+def test_a_failed_trial_reports_its_error_and_the_next_one_runs(
     tmp_path: Path, trial: Make, model: str, status: str, reason: str
 ) -> None:
     results, _ = run(tmp_path, trial(model), trial())
@@ -161,7 +161,7 @@ def test_an_adapted_trial_starts_from_the_trained_one(tmp_path: Path, trial: Mak
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "another", "adapted from others"])
-def test_an_adapted_trial_never_stands_beside_other_weights(tmp_path: Path, trial: Make, damage: str) -> None:
+def test_an_adapted_trial_is_not_combined_with_other_weights(tmp_path: Path, trial: Make, damage: str) -> None:
     plain = trial("normed")
     adapted = replace(plain, adapted=True)
     if damage == "adapted from others":
@@ -273,7 +273,7 @@ class Done:
         return [(job, Outcome("ok", finished(job.argument.config, self.values))) for job in jobs]
 
 
-def test_results_say_what_the_audit_found_also_those_of_an_earlier_version(
+def test_results_hold_the_findings_of_the_audit_in_earlier_versions_too(
     tmp_path: Path, trial: Make, measured: Callable[..., dict[str, Any]]
 ) -> None:
     trials = [trial(), trial(seed=1)]
@@ -287,7 +287,7 @@ def test_results_say_what_the_audit_found_also_those_of_an_earlier_version(
     assert [result.audit for result in Runner(tmp_path).run(trials, Quiet())] == [leaky, leaky]
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, trial: Make) -> None:
+def test_an_unwritable_folder_is_reported_before_anything_runs(tmp_path: Path, trial: Make) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot write here"):
         run(tmp_path / "file", trial())

@@ -117,7 +117,7 @@ def test_the_search_ends_where_memory_or_patience_does(clock: list[float]) -> No
 
 
 @pytest.mark.usefixtures("odd_models")
-def test_a_fresh_process_knows_what_a_model_adds_to_its_memory() -> None:
+def test_a_new_process_measures_the_memory_of_a_model() -> None:
     prepare("zoo.bench.trial")
     order = speed_session._ProcessSettings(SpeedSubject("big", {}, 2, (1, 4, 4), "cpu"), [1, 4], 0.01, False)
     found = speed_session._measure_in_process(order, 1).unwrap()

@@ -60,7 +60,7 @@ def test_renders_show_the_same_numbers(trial: Make, measured: Measured) -> None:
     assert "5/1/2 patches of 3x10x10" in board.description
 
 
-def test_the_papers_figures_stand_beside_its_own_configuration_alone(trial: Make, measured: Measured) -> None:
+def test_figures_of_the_paper_are_shown_only_for_its_configuration(trial: Make, measured: Measured) -> None:
     results = [finished(trial("unet", options={"widths": [1]}), measured())]
     assert "0.623" not in markdown(Leaderboard(results, make_rows(results)))
 

@@ -28,7 +28,7 @@ def run(left: TimeLeft, clock: Clock, name: str, seconds: float, *, ok: bool = T
     left.finished(name, ok=ok)
 
 
-def test_nothing_is_stated_before_anything_was_measured() -> None:
+def test_no_time_is_shown_before_a_measurement() -> None:
     left, clock = both(2)
     assert left.seconds() is None
     left.progress("t0", "data", 0, 1)
@@ -87,7 +87,7 @@ def test_regions_that_are_adapted_to_in_turn_never_move_the_bar_back() -> None:
     assert shares == pytest.approx([0.4, 0.5, 0.9, 1.0])
 
 
-def test_kept_and_failed_trials_are_done_but_say_nothing_of_the_others() -> None:
+def test_kept_and_failed_trials_do_not_affect_the_estimate() -> None:
     left, clock = both(3)
     left.kept("t0")
     run(left, clock, "t1", 1.0, ok=False)

@@ -66,7 +66,7 @@ def test_images_alone_are_enough(
     assert adaptation.target.used == 20
 
 
-def test_figures_of_plain_and_adapted_are_printed_where_labels_are_asked_for(
+def test_figures_before_and_after_adaptation_are_printed_with_labels(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = tmp_path / "new"
@@ -104,7 +104,7 @@ def test_the_patches_that_a_model_was_trained_on_are_recognised(
     assert f"the model was trained on {trained} of the 24 patches of the target" in capsys.readouterr().err
 
 
-def test_evaluate_says_to_what_a_bundle_is_adapted_and_what_is_transductive(
+def test_evaluate_prints_the_adaptation_target_and_transductive_figures(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = tmp_path / "new"

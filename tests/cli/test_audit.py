@@ -66,7 +66,7 @@ def test_a_copy_in_another_scene_is_shown(patches: Path, tmp_path: Path, capsys:
         ([], "Missing argument"),
     ],
 )
-def test_bad_input_is_told_and_exits_with_2(
+def test_bad_input_is_reported_and_exits_with_2(
     patches: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     assert run(["audit", *(str(patches) if word == "DATA" else word for word in arguments)]) == 2

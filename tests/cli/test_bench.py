@@ -119,7 +119,7 @@ def test_a_bad_array_is_named(
     assert complaint in error
 
 
-def test_an_unwritable_folder_is_told_before_any_work(
+def test_an_unwritable_folder_is_reported_before_any_work(
     tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -162,7 +162,7 @@ def test_bench_report_and_evaluate_agree(zoo: Zoo, patches: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_failing_model_gets_a_row_and_the_exit_code_says_so(
+def test_a_failing_model_gets_a_row_and_an_exit_code(
     zoo: Zoo, patches: Path, install: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     code = """

@@ -135,7 +135,7 @@ def truncate(path: Path) -> None:
         (["x" * 5000 + ".tif"], "the name of a file is too long"),
     ],
 )
-def test_bad_input_is_told_and_exits_with_2(
+def test_bad_input_is_reported_and_exits_with_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

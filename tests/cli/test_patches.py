@@ -102,7 +102,7 @@ def test_the_smallest_call_and_its_table(zoo: Zoo, small: tuple[Path, Path], tmp
         (("--out", "stack.tif"), "is a file"),
     ],
 )
-def test_bad_input_is_told_in_two_lines(
+def test_bad_input_is_reported_in_two_lines(
     small: tuple[Path, Path],
     tmp_path: Path,
     arguments: tuple[object, ...],

@@ -97,7 +97,7 @@ def test_wetness_and_safety_are_added(stack: Run, tmp_path: Path) -> None:
         assert made.tags["SOIL"].startswith("cohesion 1, friction 33")
 
 
-def test_moisture_is_asked_for(stack: Run) -> None:
+def test_the_source_of_moisture_must_be_chosen(stack: Run) -> None:
     code, _, noted = stack(ALL)
     assert code == 2
     assert "--moisture ndmi" in noted
@@ -144,7 +144,7 @@ def test_a_product_and_files_are_merged(
         assert (made.tags["SCENE"], made.tags["DATE"], made.tags["BASELINE"]) == ("Kashmir", "2024-06-11", "05.10")
 
 
-def test_a_catalogue_is_asked_for_its_bands(
+def test_a_catalogue_is_searched_with_the_given_options(
     stack: Run, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []

@@ -134,7 +134,7 @@ def test_independent_textures_never_match(seed: int, bands: int, size: int, roug
     assert kinds(train, test) == []
 
 
-def test_what_shows_nothing_matches_nothing() -> None:
+def test_blank_patches_match_no_others() -> None:
     """Flat, missing, noise, one gradient, one edge, the same rim of a scene: alike, and no evidence of one place."""
     y, x = np.mgrid[:SIZE, :SIZE]
 
@@ -194,7 +194,7 @@ def placed(names: str, group: str, cells: list[tuple[int | None, int | None]]) -
     return [Patch(f"{names}{index}", group, *cell) for index, cell in enumerate(cells)]
 
 
-def test_neighbours_are_counted_and_a_guarded_scene_is_only_told() -> None:
+def test_neighbours_are_counted_and_a_guarded_scene_is_only_reported() -> None:
     images = [ground(seed, size=32) for seed in range(6)]
     train = Held(images[:2], patches=placed("a", "S", [(0, 0), (0, 1)]))
     near = Held(images[2:4], patches=placed("b", "S", [(1, 2), (5, 5)]))
@@ -209,7 +209,7 @@ def test_neighbours_are_counted_and_a_guarded_scene_is_only_told() -> None:
     assert clean.verdict().startswith("no leak found between 2/2 patches (")
 
 
-def test_a_shared_scene_without_places_leaks_unless_nobody_knows_scenes() -> None:
+def test_a_shared_scene_without_locations_leaks_if_scenes_are_known() -> None:
     images = [ground(seed, size=32) for seed in range(5)]
     train = Held(images[:2], patches=placed("a", "S", [(0, 0), (None, None)]))
     test = Held(images[2:], patches=[*placed("b", "S", [(9, 9), (8, 8)]), Patch("t", "T")])
@@ -243,7 +243,7 @@ def test_splits_that_cannot_be_compared_are_refused() -> None:
     assert not audit_splits({"train": Held([ground(1)]), "test": Held([])}).leaks
 
 
-def test_a_verdict_is_remembered_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_verdict_is_cached_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     image = ground(1, size=32)
     splits = {"train": Held([image]), "test": Held([image])}

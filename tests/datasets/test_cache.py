@@ -156,7 +156,7 @@ def test_a_worker_process_maps_the_files_again(tmp_path):
     assert same(pickle.loads(packed), dataset)
 
 
-def test_digests_of_settled_files_are_remembered_and_those_of_fresh_ones_are_not(tmp_path, monkeypatch):
+def test_digests_of_old_files_are_cached_and_those_of_recent_files_are_not(tmp_path, monkeypatch):
     root = write(tmp_path / "data", count=2)
     read = []
     monkeypatch.setattr("zoo.datasets.cache._sha256", lambda path: read.append(path) or "0" * 64)

@@ -91,7 +91,7 @@ def test_batches_of_one_group_are_balanced_as_patches_are():
 
 @pytest.mark.parametrize("steps", [1, 3, 50])
 @pytest.mark.parametrize("batch_size", [1, 5, 16])
-def test_training_gives_exactly_the_steps_asked_for_in_full_batches(splits, steps, batch_size):
+def test_training_has_exactly_the_requested_steps_in_full_batches(splits, steps, batch_size):
     data = PatchDataModule(**splits, batch_size=batch_size, steps=steps, crop=8)
     loader = data.train_dataloader()
     batches = stream(loader)

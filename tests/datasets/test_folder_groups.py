@@ -173,7 +173,7 @@ def test_irregular_places_in_pixels_are_noticed(tiles):
     assert Folder(tiles, group_column="scene", place_unit="patches").reach == 1
 
 
-def test_a_few_places_that_may_be_pixels_are_asked_for():
+def test_the_unit_of_a_few_ambiguous_locations_must_be_given():
     """Too few places show no step; places of one patch a group have no distances."""
     names = ["a", "b", "c", "d"]
     few = [Patch("a", "S", 0, 0), Patch("b", "S", 37, 101), Patch("c", "S", 150, 20), Patch("d", "S", 90, 161)]

@@ -132,7 +132,7 @@ def test_both_layouts_hold_the_same_patches(root, tmp_path):
     assert "mirror" in other.split_notes[0]
 
 
-def test_bands_by_name_in_the_order_asked_for(root):
+def test_bands_by_name_in_the_requested_order(root):
     everything = Landslide4Sense(root)[0]["image"]
     for bands in ("B4, b3,B2,dem", ["B4", "B3", "B2", "DEM"]):
         data = Landslide4Sense(root, bands=bands)

@@ -640,7 +640,7 @@ def test_download_of_other_bytes_is_refused(tmp_path, monkeypatch):
             Sen12Landslides(tmp_path / "set", download=True)
 
 
-def test_nothing_is_warned_of_in_the_harmonized_edition(tmp_path, open_set):
+def test_the_harmonized_edition_causes_no_warning(tmp_path, open_set):
     write_set(tmp_path, dates=("2022-01-10", "2022-01-20", "2022-01-30"), event="2022-01-22", each=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -96,7 +96,7 @@ def test_harder_scenes_show_less():
 
 
 @pytest.mark.parametrize("region", REGIONS)
-def test_every_region_makes_ground_of_its_own(region):
+def test_every_region_has_different_ground(region):
     made = generate_scene(2, replace(SMALL, region=region))
     assert made.mask.dtype == np.uint8
     assert np.isfinite(made.image).all()

@@ -83,7 +83,7 @@ def test_batch_norm_goes_into_linear_layers_and_one_without_weights_too(check: C
     assert norms(check(plain, torch.randn(2, 3, 8, 8))) == 0
 
 
-def test_batch_norm_goes_into_the_layer_after_it_where_nothing_is_padded(check: Check, as_trained: Make) -> None:
+def test_batch_norm_is_folded_into_the_next_layer_without_padding(check: Check, as_trained: Make) -> None:
     open_ = as_trained(nn.Sequential(nn.BatchNorm2d(6), nn.Conv2d(6, 8, 3, groups=2)))
     assert norms(check(open_, torch.randn(2, 6, 12, 12))) == 0
     padded = as_trained(nn.Sequential(nn.BatchNorm2d(6), nn.Conv2d(6, 8, 3, padding=1)))

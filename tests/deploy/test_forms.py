@@ -56,7 +56,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @torch.no_grad()
-def test_a_graph_is_recorded_once_and_replayed_on_its_own_memory(form: TorchForm, recording: list[str]) -> None:
+def test_a_graph_is_recorded_once_and_replayed_in_its_own_memory(form: TorchForm, recording: list[str]) -> None:
     example = torch.randn(2, 3, 4, 4)
     graphed = GraphedForm(form, example)
     assert recording == ["wait", "wait", "capture"]

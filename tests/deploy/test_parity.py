@@ -96,7 +96,7 @@ def test_pixels_to_ignore_count_nowhere() -> None:
     assert report.passed
 
 
-def test_what_is_not_finite_never_passes() -> None:
+def test_outputs_that_are_not_finite_fail() -> None:
     model, faster, batch = patches(flipped=0)
     faster.logits = faster.logits.index_fill(2, torch.tensor([5]), float("nan"))
     assert not compare_masks(model, faster, [batch], 0.5).passed

@@ -74,7 +74,7 @@ def test_all_forms_are_measured_and_the_fastest_is_taken(trained: Trained) -> No
 
 
 @pytest.mark.usefixtures("no_backends")
-def test_the_choice_is_remembered(trained: Trained, request: pytest.FixtureRequest, cache: Path) -> None:
+def test_the_choice_is_cached(trained: Trained, request: pytest.FixtureRequest, cache: Path) -> None:
     first = optimize(trained("unet"), EXAMPLE)
     assert not first.report.from_cache
     assert len(list(cache.iterdir())) == 1
@@ -90,7 +90,7 @@ def test_the_choice_is_remembered(trained: Trained, request: pytest.FixtureReque
 
 
 @pytest.mark.usefixtures("no_backends", "cache")
-def test_a_choice_that_was_measured_beside_other_programs_says_so_and_is_measured_again(
+def test_a_choice_measured_under_load_is_marked_and_measured_again(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (search, tuning_cache):
@@ -204,7 +204,7 @@ def test_a_form_that_is_wrong_at_another_size_is_not_used(trained: Trained, monk
     assert any(trial.name == "mine" and "differs by" in trial.verdict for trial in report.trials)
 
 
-def test_a_remembered_form_is_proven_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_form_is_checked_again(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     with_one_more(monkeypatch, lambda folded: Off(folded, 0.0))
     assert optimize(trained("unet"), EXAMPLE).report.chosen == "mine"
     with_one_more(monkeypatch, lambda folded: Off(folded, 1.0))
@@ -359,7 +359,7 @@ def test_a_form_for_one_size_hands_over_at_others(trained: Trained, monkeypatch:
     assert isinstance(fast.fallback, TorchForm)
 
 
-def test_allocator_thresholds_are_raised_when_asked_and_never_by_importing() -> None:
+def test_allocator_thresholds_are_raised_by_a_call_but_not_by_importing() -> None:
     code = (
         "import zoo.deploy.search, zoo.machine as a\n"
         "print(a.thresholds_are_raised(), a.raise_allocator_thresholds(), a.thresholds_are_raised())"

@@ -90,14 +90,14 @@ def test_a_small_variation_about_a_large_mean_is_no_constant():
 
 
 @pytest.mark.parametrize("values", [np.zeros((1, 5)), np.zeros((3, 5))])
-def test_nothing_that_varies_is_said_so_without_an_error(values: np.ndarray):
+def test_constant_channels_are_reported_without_an_error(values: np.ndarray):
     found = describe(np.vstack([values, values]))
     assert found.constant.all()
     assert found.strongest() is None
     assert len(found.explained) == 0
 
 
-def test_one_channel_depends_on_nothing():
+def test_one_channel_has_no_dependence():
     assert variance_inflation(np.ones((1, 1))).tolist() == [1.0]
     found = collinearity(("only",), np.array([[4.0]]))
     assert found.vif.tolist() == [1.0]

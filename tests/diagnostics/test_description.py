@@ -101,7 +101,7 @@ def test_a_description_without_a_landslide_can_be_drawn(tmp_path: Path):
     draw_description(describer.finish("quiet")).savefig(tmp_path / "picture.png", dpi=40)
 
 
-def test_nothing_valid_is_refused():
+def test_images_without_valid_pixels_are_refused():
     describer = Describer([Band("x", "1")])
     describer.add(np.full((1, 3, 3), np.nan))
     with pytest.raises(DataError, match="no channel has a valid value"):

@@ -60,7 +60,7 @@ def test_repeated_samples_scatter_by_the_standard_errors() -> None:
     assert 0.93 < np.mean(inside) < 0.97
 
 
-def test_a_class_that_nobody_found_has_no_producers_accuracy() -> None:
+def test_a_class_without_reference_points_has_no_producers_accuracy() -> None:
     found = estimate_areas("ab", np.array([[50, 0], [50, 0]]), np.array([1.0, 1.0]))
     assert np.isnan(found.producers[1])
     assert found.area_km2.tolist() == [2.0, 0.0]
@@ -73,7 +73,7 @@ def test_a_stratum_without_points_is_refused(row: list[int], words: str) -> None
         estimate_areas("ab", np.array([[5, 5], row]), np.array([1.0, 1.0]))
 
 
-def test_few_points_and_points_without_an_error_are_said() -> None:
+def test_few_points_and_points_without_an_error_cause_warnings() -> None:
     told = " ".join(estimate_areas("ab", np.array([[60, 0], [3, 9]]), np.array([9.0, 1.0])).warnings())
     assert "every point mapped as a is correct" in told
     assert "only 12 points are mapped as b" in told

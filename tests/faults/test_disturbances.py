@@ -39,7 +39,9 @@ def finish(zoo: Zoo, name: str, folder: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "seed"), CASES)
-def test_a_disturbed_command_says_so_and_the_next_one_completes_it(zoo: Zoo, kind: str, name: str, seed: int) -> None:
+def test_a_disturbed_command_reports_it_and_the_next_one_completes_it(
+    zoo: Zoo, kind: str, name: str, seed: int
+) -> None:
     whole, files = zoo.undisturbed(name)
     folder = zoo.new_folder()
     event = random.Random(f"{kind} {name} {seed}").randint(1, whole.events)

@@ -305,12 +305,14 @@ def test_colours_of_an_unknown_unit_are_those_of_pictures() -> None:
     assert replace(bundle, statistics=replace(bundle.statistics, bands=entries)).input_bands == unknown
 
 
-def test_the_card_of_a_model_of_colours_says_how_reflectance_is_scaled() -> None:
+def test_the_card_of_a_colour_model_states_how_reflectance_is_scaled() -> None:
     assert "Colours: red, green, blue are numbers from 0 to 255" in render_card(make_bundle())
     assert "Reflectance of 0 to 0.2 becomes 1 to 255" in render_card(make_bundle())
 
 
-def test_bands_without_names_are_asked_for(colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys) -> None:
+def test_the_error_for_unnamed_bands_suggests_an_option(
+    colour_bundle: str, write_scene: WriteScene, tmp_path: Path, capsys
+) -> None:
     scene = str(write_scene(np.full((4, 80, 80), 700, np.uint16), bands=None, nodata=0))
     assert run(["map", colour_bundle, scene, "--out", str(tmp_path / "map.tif")]) == 2
     assert "--bands red,green,blue,band_4" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_a_map_is_written_to_an_address(bundle: Path, write_scene: WriteScene, t
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_the_message_says_how_to_continue(
+def test_the_message_after_ctrl_c_states_how_to_continue(
     bundle: Path,
     write_scene: WriteScene,
     tmp_path,

@@ -71,7 +71,7 @@ def test_the_model_is_created_outside_inference_mode(monkeypatch: pytest.MonkeyP
     assert modes == [False]
 
 
-def test_one_image_proves_nothing() -> None:
+def test_one_image_is_too_few_for_a_large_shift() -> None:
     assert not measure_domain_shift(trained(), sample(patches(1, count=1, shift=2.0))).is_large
 
 

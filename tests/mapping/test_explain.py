@@ -50,7 +50,7 @@ def sigmoid(odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-odds))
 
 
-def test_a_channel_is_worth_what_the_rule_gives_it() -> None:
+def test_the_effect_of_a_channel_follows_the_known_rule() -> None:
     picture = image()
     found = explain(Rule(), picture, together=[["slope", "NDVI"]])
     assert found.landslide

@@ -65,7 +65,7 @@ def test_a_scene_smaller_than_the_model_needs(bundle: Path, write_scene: WriteSc
     assert TileForward(fast, CPU)(make_image(5, 3)).shape == (5, 3)
 
 
-def test_a_small_scene_is_not_worth_the_search(bundle: Path, write_scene: WriteScene) -> None:
+def test_a_small_scene_skips_the_search(bundle: Path, write_scene: WriteScene) -> None:
     predictor = Bundle.load(bundle).predictor()
     with Scene([write_scene(make_image(200, 200))], BANDS) as scene:
         fast, form, messages = choose_form(predictor, scene, Plan(scene.shape, 64, 0), "fp32", CPU, 0.4)

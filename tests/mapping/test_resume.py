@@ -183,7 +183,7 @@ def test_two_processes_do_not_make_one_map(predictor: Predictor, write_scene: Wr
     assert read(tmp_path / "prob.tif").shape == (200, 200)
 
 
-def test_an_unreadable_block_is_named_and_nothing_is_published(
+def test_an_unreadable_block_is_named_and_no_file_is_published(
     predictor: Predictor, write_scene: WriteScene, tmp_path
 ) -> None:
     image = make_image(512, 512)

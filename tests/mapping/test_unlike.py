@@ -96,7 +96,7 @@ def test_clouds_have_no_weight(known: Path, write_scene: WriteScene, tmp_path: P
     np.testing.assert_array_equal(*found)
 
 
-def test_a_bundle_without_validation_distances_says_only_how_far(
+def test_a_bundle_without_validation_distances_reports_only_the_distance(
     bundle: Path, write_scene: WriteScene, tmp_path: Path
 ) -> None:
     model = zoo.load(bundle, device="cpu")

@@ -95,7 +95,7 @@ def test_a_probability_that_is_not_finite_is_nodata_and_counted(
     assert "no finite probability" in " ".join(report.warnings())
 
 
-def test_a_map_of_nothing_but_nan_is_refused(write_scene: WriteScene, tmp_path: Path) -> None:
+def test_a_map_of_only_nan_is_refused(write_scene: WriteScene, tmp_path: Path) -> None:
     predictor = Predictor(NanWhereSteep(), [0.2, 25.0], [0.3, 12.0]).eval()
     image = make_image(70, 70)
     for band, value, problem in ((1, 25 + 50 * 12, "no finite probability for any pixel"), (0, 1e9, "10,000 standard")):

@@ -116,7 +116,7 @@ def test_imagenet_asks_the_hub_once_and_for_the_right_repository(name: str, monk
     assert asked == [LAYOUTS[name][0].repository]
 
 
-def test_repositories_are_those_that_timm_knows() -> None:
+def test_repositories_exist_in_timm() -> None:
     for source in (RESNET101, MOBILENETV2, VGG16_BN):
         tag = source.repository.removeprefix("timm/")
         config = timm.get_pretrained_cfg(tag)
@@ -134,7 +134,7 @@ def test_timm_has_vgg_in_the_layout_that_is_expected() -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_without_a_network_the_error_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_a_network_states_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(repository: str, **options: Any) -> State:
         raise ConnectionError("no route to host")
 

@@ -63,7 +63,7 @@ def test_colours_are_found_by_name_or_as_a_picture_of_three_bands() -> None:
     assert find_colours(bands("band_1", "band_2", "band_3", "band_4"), [bytes_] * 4) is None
 
 
-def test_reflectance_digital_numbers_and_pictures_are_told_apart(tmp_path: Path) -> None:
+def test_reflectance_digital_numbers_and_pictures_are_distinguished(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     reflectance = rng.uniform(0.01, 0.3, (3, 40, 50)).astype(np.float32)
     cases = [

@@ -66,7 +66,7 @@ def test_images_of_other_ground_have_no_known_shift() -> None:
     assert not found.known
 
 
-def test_too_little_of_both_images_gives_nothing() -> None:
+def test_too_little_overlap_gives_no_shift() -> None:
     field = ground(128)
     hidden = field.copy()
     hidden[:64] = np.nan

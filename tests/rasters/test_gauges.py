@@ -46,7 +46,7 @@ def test_kriging_solves_its_equations() -> None:
     assert np.isnan(found.values[12]).all()
 
 
-def test_kriging_is_nearer_to_the_truth_than_inverse_distance_and_says_how_near() -> None:
+def test_kriging_has_a_smaller_error_than_inverse_distance_and_estimates_it() -> None:
     """The errors at gauges that are left out are those at places that the interpolation never saw."""
     rain, places, cells = field(steps=300, seed=1)
     measured, truth = rain[:, : len(places)], rain[:, len(places) :]

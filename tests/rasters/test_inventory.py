@@ -147,7 +147,7 @@ def test_broken_geometries_are_repaired_dropped_and_counted(tmp_path: Path) -> N
     assert inventory.areas() == pytest.approx([2400, 4800], rel=1e-3)
 
 
-def test_what_has_no_coordinates_or_nothing_in_it(tmp_path: Path) -> None:
+def test_files_without_coordinates_or_features_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such inventory"):
         read(tmp_path / "none.gpkg")
     with pytest.raises(DataError, match="has no coordinate reference system"):
@@ -395,7 +395,7 @@ def test_a_mask_of_0_and_255_alone_holds_landslides(tmp_path: Path, coding: tupl
         ([[0, 1], [1, 1]], {0: (255, 0, 0), 1: (255, 255, 255)}, "the palette draws value 0 in the colour"),
     ],
 )
-def test_truth_that_does_not_say_where_the_landslides_are_is_refused(
+def test_truth_without_landslide_locations_is_refused(
     tmp_path: Path, values: list[list[float]], colours: dict[int, tuple[int, int, int]] | None, words: str
 ) -> None:
     array = np.asarray(values, np.uint8 if colours or words.startswith("holds 1") else np.float32)

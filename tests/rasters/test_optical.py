@@ -39,7 +39,9 @@ def true_ndvi(fields: Fields) -> np.ndarray:
 
 
 @pytest.mark.parametrize("offset", [0, 1000])
-def test_dark_pixels_decide_and_say_so(offset: int, write_raster: WriteRaster, fields: Fields, tmp_path: Path) -> None:
+def test_dark_pixels_decide_the_offset_and_a_note_states_it(
+    offset: int, write_raster: WriteRaster, fields: Fields, tmp_path: Path
+) -> None:
     report = build_stack(optical(write_raster, fields, offset), tmp_path / "stack.tif")
     np.testing.assert_allclose(ndvi(report.path), true_ndvi(fields), atol=1e-5)
     note = next(text for text in report.notes if "it is unknown whether" in text)
@@ -57,7 +59,7 @@ def test_dark_pixels_decide_and_say_so(offset: int, write_raster: WriteRaster, f
         (1000, {"scale": 1e-4, "offset": -1000.0}, {"offset": 0.0, "scale": 1.0}),
     ],
 )
-def test_what_is_told_is_done_without_a_look(
+def test_a_given_offset_is_used_without_an_estimate(
     offset: int,
     options: dict[str, object],
     file: dict[str, object],
@@ -109,7 +111,7 @@ def test_tags_of_the_file_are_believed(write_raster: WriteRaster, fields: Fields
     assert not any("it is unknown whether" in text for text in report.notes)
 
 
-def test_numbers_that_are_neither_are_refused(write_raster: WriteRaster, fields: Fields, tmp_path: Path) -> None:
+def test_values_that_are_not_reflectance_are_refused(write_raster: WriteRaster, fields: Fields, tmp_path: Path) -> None:
     out = tmp_path / "stack.tif"
     for name, values, said in (
         ("picture", (fields["nir"] * 255).astype(np.uint8), "picture"),
@@ -138,7 +140,7 @@ def test_swapped_bands_are_refused_unless_forced(write_raster: WriteRaster, fiel
     assert any("swapped" in text for text in report.warnings)
 
 
-def test_zero_is_nodata_though_no_file_says_so(write_raster: WriteRaster, fields: Fields, tmp_path: Path) -> None:
+def test_zero_is_nodata_without_a_tag(write_raster: WriteRaster, fields: Fields, tmp_path: Path) -> None:
     files = {}
     for role, pixel in (("red", 10.0), ("nir", 10.0), ("swir", 20.0)):
         values = np.round(fields[role] * 10_000 + 1000).astype(np.uint16)

@@ -382,7 +382,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, slides: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_is_there_is_replaced_only_when_asked_and_ours(tmp_path: Path, slides: Path) -> None:
+def test_only_folders_of_zoo_are_replaced_and_only_on_request(tmp_path: Path, slides: Path) -> None:
     stack = write_stack(tmp_path / "stack.tif", **TAGS)
     out = tmp_path / "out"
     cut_patches([stack], slides, out, PatchOptions(size=32))

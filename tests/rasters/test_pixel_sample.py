@@ -100,7 +100,7 @@ def test_landslides_on_nodata_alone_are_refused(stack_file, tmp_path):
             sample_pixels(stack, ["row", "column"], slides)
 
 
-def test_nothing_but_landslides_is_refused(stack_file, tmp_path):
+def test_a_sample_of_only_landslides_is_refused(stack_file, tmp_path):
     with Stack(stack_file) as stack:
         slides = inventory(tmp_path, stack, box(0, 0, SIDE, SIDE))
         with pytest.raises(DataError, match="every pixel"):

@@ -96,7 +96,7 @@ def test_columns_and_places(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [f"slides ü{suffix}"]
 
 
-def test_a_file_says_how_it_was_made(tmp_path):
+def test_a_file_records_how_it_was_made(tmp_path):
     write(tmp_path / "a.gpkg", field(), min_area=500)
     metadata = pyogrio.read_info(tmp_path / "a.gpkg", layer="a")["layer_metadata"]
     assert metadata == {"MODEL": "unet", "THRESHOLD": "0.6", "LEAST_AREA_M2": "500"}

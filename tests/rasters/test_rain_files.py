@@ -206,7 +206,7 @@ def test_a_unit_that_contradicts_the_description_of_a_geotiff_is_refused(tmp_pat
         read_rain([path], grid, RainReading(unit=other))
 
 
-def test_a_description_without_a_unit_says_nothing(tmp_path, grid):
+def test_a_description_without_a_unit_is_ignored(tmp_path, grid):
     tags = {"TIFFTAG_IMAGEDESCRIPTION": "IMERG, summm of 30 min, see README"}
     path = write_tif(tmp_path / "chirps-v2.0.2024.06.11.tif", field(0), tags=tags)
     read_rain([path], grid, RainReading(unit="mm/day"))
@@ -339,7 +339,7 @@ def test_two_columns_or_variables_of_rain_are_refused_until_one_is_named(tmp_pat
         read_rain([tmp_path / "rain.nc"], grid, RainReading(stamps="end"))
 
 
-def test_gauges_with_monthly_sums_no_value_or_a_number_beyond_all_are_told(tmp_path, grid):
+def test_gauges_with_monthly_sums_gaps_or_impossible_numbers_are_reported(tmp_path, grid):
     path, read = tmp_path / "gauges.csv", RainReading(stamps="start", time_zone="UTC")
     months = [f"2024-{month:02}-01,73.42,34.41,{80 + month % 2}" for month in range(1, 13)]
     path.write_text("\n".join(["time,longitude,latitude,rain (mm)", *months]))

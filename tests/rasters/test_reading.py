@@ -166,7 +166,7 @@ def write_sparse(path: Path, **profile: Any) -> Path:
     return path
 
 
-def test_blocks_that_were_never_written_are_no_zeros(tmp_path: Path) -> None:
+def test_unwritten_blocks_are_not_zeros(tmp_path: Path) -> None:
     sparse = write_sparse(tmp_path / "sparse.tif")
     write_vrt(tmp_path / "over.vrt", [("sparse", "float32", "", "")], (32, 32))
     for path in (sparse, tmp_path / "over.vrt"):
@@ -354,7 +354,7 @@ def test_complex_integers_are_refused(tmp_path: Path) -> None:
         RasterReader(path)
 
 
-def test_a_file_that_is_placed_by_control_points_says_how_to_warp_it(tmp_path: Path) -> None:
+def test_the_error_for_control_points_states_how_to_warp_the_file(tmp_path: Path) -> None:
     path = tmp_path / "points.tif"
     points = [GroundControlPoint(row, column, 5e5 + column, 4e6 - row) for row in (0, 4) for column in (0, 4)]
     with rasterio.open(path, "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8") as file:

@@ -28,7 +28,7 @@ from zoo.rasters.stacks import Stack
 WriteRaster = Callable[..., Path]
 
 
-def test_the_file_says_what_it_is(one_grid: Sources, tmp_path: Path) -> None:
+def test_the_file_describes_itself_in_tags(one_grid: Sources, tmp_path: Path) -> None:
     options = StackOptions(rain=(12.5, 2.0), phase="post", moisture="optram")
     report = build_stack(one_grid, tmp_path / "stäck.tif", options)
     with Stack(report.path) as stack:
@@ -145,7 +145,7 @@ def test_a_full_disk_is_one_clear_line(write_raster: WriteRaster, tmp_path: Path
         assert list(out.iterdir()) == []
 
 
-def test_a_disk_too_small_is_told_before_the_work(
+def test_a_full_disk_is_reported_before_the_work(
     one_grid: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=0, used=0, free=1_000_000))

@@ -77,7 +77,7 @@ def test_no_place_on_earth(write_raster: WriteRaster, refuse: Refuse) -> None:
     assert "no georeference" in str(refuse(dem(nowhere)))
 
 
-def test_nothing_in_it(write_raster: WriteRaster, one_grid: Sources, refuse: Refuse) -> None:
+def test_empty_layers_are_refused(write_raster: WriteRaster, one_grid: Sources, refuse: Refuse) -> None:
     empty = write_raster("empty.tif", np.full((240, 200), -9999, dtype=np.float32), nodata=-9999.0)
     assert "empty.tif: is nodata on the whole grid" in str(refuse(dem(empty)))
     assert "whole grid" in str(refuse(one_grid.merged(dem(empty))))
@@ -120,7 +120,7 @@ def test_elevation_that_is_none(write_raster: WriteRaster, tmp_path: Path, refus
         ({"tags": {"units": "m"}, "description": "feet"}, ""),
     ],
 )
-def test_an_elevation_in_feet_is_found_wherever_the_file_says_so(
+def test_an_elevation_in_feet_is_detected_in_every_tag(
     write_raster: WriteRaster, tmp_path: Path, refuse: Refuse, about: dict[str, Any], unit: str
 ) -> None:
     path = write_raster("dem.tif", plane(), crs=about.get("crs", "EPSG:32643"))
@@ -197,7 +197,7 @@ def test_options_that_are_none() -> None:
         StackOptions(moisture="guess")  # type: ignore[arg-type]
 
 
-def test_nothing_to_make(one_grid: Sources, refuse: Refuse) -> None:
+def test_inputs_without_an_output_channel_are_refused(one_grid: Sources, refuse: Refuse) -> None:
     assert "no input file" in str(refuse(Sources({})))
     assert "no channel" in str(refuse(Sources({"red": one_grid.files["red"]})))
     assert "no DEM" in str(refuse(Sources({"moisture": one_grid.files["moisture"]})))

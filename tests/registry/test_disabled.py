@@ -54,7 +54,7 @@ def test_names_that_do_not_fit_are_refused() -> None:
         zoo.enable_plugin("zoo-good")
 
 
-def test_a_damaged_file_says_what_to_do() -> None:
+def test_the_error_for_a_damaged_file_states_what_to_do() -> None:
     settings_file().parent.mkdir()
     settings_file().write_text('{"disabled": "zoo-good"}')
     with pytest.raises(ResultError, match="Delete the file to enable all plugins"):

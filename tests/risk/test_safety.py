@@ -62,7 +62,7 @@ def test_hollows_are_wet_and_rain_destabilises():
     assert stable[known].max() <= MAX_SAFETY
 
 
-def test_nothing_is_known_where_elevation_is_not():
+def test_outputs_are_nodata_where_elevation_is_unknown():
     elevation = valley()
     elevation[10:15, 20:25] = np.nan
     slope = slope_degrees(elevation, 10.0).astype(np.float32)

@@ -63,7 +63,7 @@ def test_no_training_row_is_within_the_buffer_of_a_test_row(seed: int, side: flo
     assert all((one.train == other.train).all() for one, other in zip(folds, again, strict=True))
 
 
-def test_a_block_is_never_torn() -> None:
+def test_a_block_stays_in_one_fold() -> None:
     rng = np.random.default_rng(0)
     places = rng.uniform(0, 1000, (500, 2))
     folds = block_folds(rng.integers(0, 2, 500), places, folds=4, side=200, buffer=0)

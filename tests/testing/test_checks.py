@@ -503,7 +503,7 @@ def test_making_a_model_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_no_network_refuses_and_remembers() -> None:
+def test_no_network_refuses_and_records_connections() -> None:
     with no_network() as refused, pytest.raises(NetworkRefusedError):
         socket.create_connection(("203.0.113.1", 80), timeout=1)
     assert "203.0.113.1" in refused[0]

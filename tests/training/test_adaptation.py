@@ -45,7 +45,7 @@ def test_how_patches_are_batched_changes_nothing(images: Tensor, size: int) -> N
     assert apart(stored_statistics(make_bundle().predictor().model), whole) > 0.1
 
 
-def test_share_0_is_the_bundle_as_it_was_and_half_lies_between(images: Tensor) -> None:
+def test_share_0_keeps_the_bundle_and_one_half_lies_between(images: Tensor) -> None:
     bundle = make_bundle()
     plain, half, whole = (adapt(bundle, [images], share=share) for share in (0.0, 0.5, 1.0))
     assert all(torch.equal(tensor, bundle.state[name]) for name, tensor in plain.state.items())

@@ -198,7 +198,7 @@ class Faulty(nn.Module):
         (lambda y, training: y / (0.0 if training else 1.0), "all logits are NaN or infinite in training mode"),
     ],
 )
-def test_a_faulty_model_is_told_in_the_words_of_the_contract(
+def test_a_faulty_model_is_reported_with_the_text_of_the_contract(
     patches: Path, change: Callable[[torch.Tensor, bool], object], words: str
 ) -> None:
     recipe = small_recipe()

@@ -70,7 +70,7 @@ def test_unknown_recipes_are_named() -> None:
 
 
 @given(st.integers(1, 500), st.floats(0, 0.9))
-def test_the_rate_rises_to_one_and_falls_to_nearly_nothing(total: int, warmup: float) -> None:
+def test_the_rate_rises_to_one_and_falls_to_almost_zero(total: int, warmup: float) -> None:
     factor = warmup_cosine(total, warmup)
     values = [round(factor(step), 12) for step in range(total)]
     assert all(0 < value <= 1 for value in values)

@@ -73,7 +73,7 @@ def apart(one: State, other: State) -> float:
 
 
 @pytest.mark.parametrize("size", [1, 3, 10])
-def test_every_layer_sees_what_the_adapted_layers_before_it_make_of_all_images(images: Tensor, size: int) -> None:
+def test_each_layer_receives_the_output_of_the_adapted_layers_before_it(images: Tensor, size: int) -> None:
     expected = of_one_batch(three_layers(), images)
     model = three_layers()
     for name, moments in statistics_of(model, images, size).items():

@@ -49,7 +49,7 @@ def front_matter(text: str) -> dict[str, Any]:
     return values
 
 
-def test_a_card_says_what_the_hub_and_a_reader_want_to_know(
+def test_a_card_holds_the_fields_of_the_hub(
     bundle: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.toml").write_text(NOTES)
@@ -102,7 +102,7 @@ def test_a_card_says_what_the_hub_and_a_reader_want_to_know(
     assert zoo.load(bundle, device="cpu").card.splitlines()[-1] == text.splitlines()[-1]
 
 
-def test_a_card_without_data_says_what_is_missing(bundle: Path) -> None:
+def test_a_card_without_data_states_what_is_missing(bundle: Path) -> None:
     content = json.loads((bundle / "bundle.json").read_text())
     del content["evaluations"]
     content["metrics"] = {}

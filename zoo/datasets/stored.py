@@ -76,11 +76,11 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         self.transforms = transforms
         self._progress = progress
 
-    def _store(self, origins: Sequence[PatchSource], settings: Mapping[str, Any], *, cache: bool = True) -> None:
+    def _store(self, sources: Sequence[PatchSource], settings: Mapping[str, Any], *, cache: bool = True) -> None:
         """Make the patches readable.
 
         Args:
-            origins: files of each patch, in the order of ``patches``.
+            sources: files of each patch, in the order of ``patches``.
             settings: JSON values of everything except the files that affects the result of :meth:`decode` (bands,
                 version of the decoding).
             cache: whether to decode all patches now into the cache, or reuse it; if false, patches are decoded at every
@@ -89,7 +89,7 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
         Raises:
             DataError: as :meth:`decode`, or if a file cannot be read.
         """
-        digests = digest_files([path for origin in origins for path in origin.files])
+        digests = digest_files([path for origin in sources for path in origin.files])
         decoding = {
             "format": _FORMAT,
             # Use the module where the classes were once defined, so that earlier fingerprints and caches stay valid.
@@ -97,14 +97,14 @@ class StoredPatchDataset(PatchDataset, abc.ABC):
             "bands": to_plain(self.bands),
             "settings": dict(settings),
         }
-        content = [[digests[path] for path in origin.files] for origin in origins]
+        content = [[digests[path] for path in origin.files] for origin in sources]
         places = [list(asdict(patch).values()) for patch in self.patches]
         self._fingerprint = _digest([self.split, decoding, list(self.class_names), places, content])
-        if cache and origins:
-            folders = sorted({str(path.resolve().parent) for origin in origins for path in origin.files})
+        if cache and sources:
+            folders = sorted({str(path.resolve().parent) for origin in sources for path in origin.files})
             self._cache = open_cache(
                 _digest([decoding, content])[:32],
-                len(origins),
+                len(sources),
                 self.decode,
                 slot=_digest([self.split, decoding, places, folders]),
                 progress=self._progress,

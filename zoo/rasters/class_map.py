@@ -135,7 +135,7 @@ def survey(
     at = np.full(len(places), np.nan, np.float32)
     pixels: dict[int, int] = {}
     metres: dict[int, float] = {}
-    lotteries: dict[int, ReservoirSample] = {}
+    samples: dict[int, ReservoirSample] = {}
     blocks = windows(classes.grid.shape, BLOCK)
     for position, window in enumerate(blocks):
         values = classes.read(window)
@@ -156,7 +156,7 @@ def survey(
             metres[number] = metres.get(number, 0.0) + count * areas.mean(window)
             if draw:
                 found = (np.argwhere(values == number) + corner).astype(np.float64)
-                lotteries.setdefault(number, ReservoirSample(draw, 2)).offer(rng.random(count), found.__getitem__)
+                samples.setdefault(number, ReservoirSample(draw, 2)).offer(rng.random(count), found.__getitem__)
         if progress is not None:
             progress(position + 1, len(blocks))
     if not pixels:
@@ -168,7 +168,7 @@ def survey(
             classes.name(number),
             pixels[number],
             metres[number],
-            lotteries[number].rows().astype(np.int64) if draw else nothing,
+            samples[number].rows().astype(np.int64) if draw else nothing,
         )
         for number in sorted(pixels)
     ), at

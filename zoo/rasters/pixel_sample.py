@@ -123,7 +123,7 @@ def sample_pixels(
     positions = [[band.name for band in stack.bands].index(name) for name in names]
     columns = (*names, *layers)
     width = len(columns) + 2
-    lotteries = {kind: ReservoirSample(max_pixels, width) for kind in ("landslide", "other", "region")}
+    samples = {kind: ReservoirSample(max_pixels, width) for kind in ("landslide", "other", "region")}
     counts = dict.fromkeys(("known", "landslide", "border", "doubtful"), 0)
     windows = list(stack.windows())
     for number, window in enumerate(windows):
@@ -141,19 +141,19 @@ def sample_pixels(
             if kind == "other" and inventory is None:
                 continue
             row, column = np.nonzero(mask)
-            lotteries[kind].offer(rng.random(len(row)), partial(_pixel_rows, stack, window, image, row, column))
+            samples[kind].offer(rng.random(len(row)), partial(_pixel_rows, stack, window, image, row, column))
         if progress is not None:
             progress(number + 1, len(windows))
-    _check(stack, columns, inventory, counts, len(lotteries["other"].rows()))
-    found = np.concatenate([lotteries["landslide"].rows(), lotteries["other"].rows()])
+    _check(stack, columns, inventory, counts, len(samples["other"].rows()))
+    found = np.concatenate([samples["landslide"].rows(), samples["other"].rows()])
     labels = np.zeros(len(found), dtype=np.int64)
-    labels[: len(lotteries["landslide"].rows())] = 1
+    labels[: len(samples["landslide"].rows())] = 1
     return PixelSample(
         names=columns,
         features=found[:, :-2].astype(np.float32),
         labels=labels,
         coordinates=_metres(stack, found[:, -2:]),
-        region=lotteries["region"].rows()[:, :-2].astype(np.float32),
+        region=samples["region"].rows()[:, :-2].astype(np.float32),
         landslide_pixels=counts["landslide"],
         known_pixels=counts["known"],
         border_pixels=counts["border"],

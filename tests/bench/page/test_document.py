@@ -177,7 +177,7 @@ def test_a_model_that_predicts_nothing_and_an_empty_truth_have_a_place(
     assert "+nan" not in parse(page).text("td")
 
 
-def test_the_page_says_what_the_audit_found(trial: Make, measured: Measured, tmp_path: Path) -> None:
+def test_the_page_shows_the_findings_of_the_audit(trial: Make, measured: Measured, tmp_path: Path) -> None:
     touched = (TouchedPatches("train", "test", "exact", 1),)
     leak = AuditSummary(True, "LEAK 1 of 2 test patches touch training patches", touched)
     page = render_page([finished(trial("unet"), {**measured(), "audit": to_plain(leak)})], tmp_path)
@@ -200,7 +200,7 @@ def test_a_damaged_picture_file_is_named_and_the_page_is_made(results_folder: Pa
     assert path.name in page
 
 
-def test_the_pareto_front_keeps_what_nothing_beats() -> None:
+def test_the_pareto_front_holds_the_undominated_models() -> None:
     points = {"slow": (1.0, 0.9), "fast": (9.0, 0.5), "beaten": (1.0, 0.8), "middle": (4.0, 0.7), "worse": (3.0, 0.6)}
     assert pareto_front(points, smaller=False) == ["slow", "middle", "fast"]
     assert pareto_front(points, smaller=True) == ["slow"]
@@ -222,7 +222,7 @@ def test_training_curves_are_means_over_seeds_with_the_same_steps(trial: Make, m
     assert training_curve([trained([])]) == []
 
 
-def test_a_chart_takes_its_colours_from_the_page_and_says_nothing_of_its_own(page: str) -> None:
+def test_a_chart_takes_its_colours_from_the_page(page: str) -> None:
     charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(charts) > 20
     for chart in charts:
@@ -318,6 +318,6 @@ def test_the_command_writes_the_page_and_names_what_it_left_out(
     assert "--compare cannot be combined with --html or --columns" in capsys.readouterr().err
 
 
-def test_a_setting_says_what_it_is(trial: Make, measured: Measured) -> None:
+def test_a_setting_is_described(trial: Make, measured: Measured) -> None:
     config = trial("unet", benchmark="leave_one_region_out", setting="S2")
     assert Leaderboard([finished(config, measured())], []).heading == "leave_one_region_out, S2"

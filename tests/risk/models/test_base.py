@@ -126,7 +126,7 @@ def test_settings_are_chosen_on_held_out_rows() -> None:
     assert choose([{"number": 1}, {"number": 2}], [], labels, judge) == {"number": 1}
 
 
-def test_a_grid_sees_a_part_of_a_big_table() -> None:
+def test_a_grid_search_uses_a_part_of_a_big_table() -> None:
     folds = random_folds(np.array([0, 1] * 5000), 2)
     for small, fold in zip(thin_folds(folds, 1000, 0), folds, strict=True):
         assert len(small.train) + len(small.test) == 1000

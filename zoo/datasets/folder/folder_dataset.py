@@ -213,7 +213,7 @@ class Folder(PatchDataset):
         )
         self.class_names = self._store.encoding.class_names
         self.pixel_size = pixel_size or self._store.pixel_size
-        self._origins = locate_patches(
+        self._located = locate_patches(
             self.root,
             [pair.name for pair in pairs],
             size=self._store.shape[1:],
@@ -225,10 +225,10 @@ class Folder(PatchDataset):
             col_column=col_column,
             place_unit=place_unit,
         )
-        self.reach = self._origins.reach
+        self.reach = self._located.reach
         self._guard = self.reach if guard is None else guard
         self.partition = _partition(
-            self._origins,
+            self._located,
             {"train": names_of(train_groups), "val": names_of(val_groups), "test": names_of(test_groups)},
             split_by,
             fractions=fractions_of(fractions),
@@ -291,7 +291,7 @@ class Folder(PatchDataset):
         """Select the patches of a split."""
         self.split = split
         self._indices = self.partition.of(split)
-        self.patches = tuple(self._origins.patches[index] for index in self._indices)
+        self.patches = tuple(self._located.patches[index] for index in self._indices)
         self._fingerprint = None
         self._verify()
         self.split_notes = self._shared_notes
@@ -331,7 +331,7 @@ class Folder(PatchDataset):
 
     def _make_notes(self) -> tuple[str, ...]:
         store = self._store
-        notes = [*store.encoding.notes, self._origins.note, *(f"images: {text}" for text in store.warnings)]
+        notes = [*store.encoding.notes, self._located.note, *(f"images: {text}" for text in store.warnings)]
         if store.nodata is not None or store.missing_pixels:
             value = "" if store.nodata is None else f" (nodata {store.nodata:g})"
             notes.append(f"images: {store.missing_pixels} pixels are missing{value} and are ignored")
@@ -345,7 +345,7 @@ class Folder(PatchDataset):
         return tuple(notes)
 
     def _warn_of_neighbours(self) -> None:
-        parts = {name: [self._origins.patches[index] for index in self.partition.of(name)] for name in SPLITS}
+        parts = {name: [self._located.patches[index] for index in self.partition.of(name)] for name in SPLITS}
         limit = max(self._guard, self.reach)
         found = []
         for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
