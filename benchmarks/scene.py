@@ -216,7 +216,7 @@ def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Na
 
     from zoo.deploy import raise_allocator_thresholds
     from zoo.mapping import MapOptions, Scene, map_scene
-    from zoo.mapping.inference import TileForward, fastest
+    from zoo.mapping.inference import TileForward, choose_form
     from zoo.mapping.tiling import Plan
     from zoo.rasters.reading import gdal_threads
     from zoo.training.bundle import Bundle
@@ -227,7 +227,7 @@ def run_zoo(scene: Path, bundle: Path, out: Path, precision: str, a: argparse.Na
     predictor = loaded.predictor()
     with Scene([scene], loaded.bands) as opened:
         plan = Plan(opened.shape, a.tile, a.overlap)
-        fast, form, _ = fastest(predictor, opened, plan, precision, torch.device("cpu"), rare(predictor))
+        fast, form, _ = choose_form(predictor, opened, plan, precision, torch.device("cpu"), rare(predictor))
     FORMS.append(form.name)
     plain, lock = TileForward.__call__, threading.Lock()
 
