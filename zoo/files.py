@@ -274,9 +274,9 @@ def _lock_temporary(place: Path, *, folder: bool, create: bool = True) -> int | 
         handle = os.open(place, flags | os.O_NOFOLLOW, 0o600)
     except OSError:
         return None
-    about = os.fstat(handle)
+    status = os.fstat(handle)
     # A hard link would let us truncate another user's file.
-    owned = about.st_uid == os.geteuid() and (folder or (stat.S_ISREG(about.st_mode) and about.st_nlink == 1))
+    owned = status.st_uid == os.geteuid() and (folder or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1))
     try:
         if owned:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -285,7 +285,7 @@ def _lock_temporary(place: Path, *, folder: bool, create: bool = True) -> int | 
     except BlockingIOError:
         pass
     except OSError:
-        if create and not about.st_size:
+        if create and not status.st_size:
             with suppress(OSError):
                 place.rmdir() if folder else place.unlink()
     os.close(handle)

@@ -261,12 +261,12 @@ def test_control_c_leaves_nothing(tmp_path):
 
 def test_missing_files_are_named_with_their_source_and_folder(tmp_path):
     how = "unpack it here"
-    error = missing_dataset_error("bijie", tmp_path, expected="landslide", source="https://x.org", how=how)
+    error = missing_dataset_error("bijie", tmp_path, expected="landslide", source="https://x.org", advice=how)
     assert (
         str(error)
         == f"{tmp_path}: bijie was not found: this folder has no landslide. Get it from https://x.org, then {how}"
     )
-    error = missing_dataset_error("bijie", tmp_path / "none", expected="landslide", source="https://x.org", how=how)
+    error = missing_dataset_error("bijie", tmp_path / "none", expected="landslide", source="https://x.org", advice=how)
     assert "this folder does not exist, so there is no landslide" in str(error)
 
 

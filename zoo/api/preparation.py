@@ -248,9 +248,9 @@ def _open_images(
             )
         return Sources({}), None
     if pre is None or post is None:
-        which = "before" if pre is None else "after"
+        missing = "before" if pre is None else "after"
         raise ConfigError(
-            f"the image {which} the landslides is missing", hint=f"Give it with --{'pre' if pre is None else 'post'}"
+            f"the image {missing} the landslides is missing", hint=f"Give it with --{'pre' if pre is None else 'post'}"
         )
     if other is not None:
         raise ConfigError("two images after the landslides are given", hint="Give only --pre and --post")

@@ -198,15 +198,15 @@ def write_card(model: TrainedModel, folder: Path, measured: tuple[PatchDataset, 
             error.problem, where=error.where, hint="A card belongs in the folder of its bundle; save the bundle there"
         ) from error
     place = folder / CARD_PICTURES
-    whole = [
+    calibrations = [
         evaluation.calibration
         for evaluation in bundle.evaluations
         if evaluation.group is None and evaluation.calibration is not None
     ]
-    if whole or measured is not None:
+    if calibrations or measured is not None:
         place.mkdir(exist_ok=True)
-    if whole:
-        pictures.save_reliability(whole[0], place / RELIABILITY)
+    if calibrations:
+        pictures.save_reliability(calibrations[0], place / RELIABILITY)
     if measured is not None:
         dataset, found = measured
         for name, choose in ((WORST, pictures.worst_patches), (TYPICAL, pictures.typical_patches)):

@@ -237,8 +237,8 @@ def check_seeds(seeds: int | Sequence[int], where: object = None) -> tuple[int, 
     if isinstance(seeds, bool) or (isinstance(seeds, int) and not 0 < seeds <= MAX_SEEDS):
         raise problem
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in found)
-    if not whole or not 0 < len(found) <= MAX_SEEDS or len(set(found)) < len(found):
+    valid = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in found)
+    if not valid or not 0 < len(found) <= MAX_SEEDS or len(set(found)) < len(found):
         raise problem
     return found
 
@@ -393,8 +393,8 @@ def _parent(table: _ModelTable, folder: Path, where: str) -> FineTuning | None:
         if freeze or table.old_lr_factor != FineTuning.old_lr_factor:
             raise ConfigError("freeze and old_lr_factor need weights to start from", hint="Add from = ...")
         return None
-    beside = _absolute(table.parent, folder, where)
-    return FineTuning(table.parent, freeze, table.old_lr_factor, str(beside) if beside.exists() else "")
+    path = _absolute(table.parent, folder, where)
+    return FineTuning(table.parent, freeze, table.old_lr_factor, str(path) if path.exists() else "")
 
 
 def _data(given: str | dict[str, Any], folder: Path, where: str) -> DataSource:
@@ -450,11 +450,11 @@ def _recipe(given: str | dict[str, Any], where: str) -> tuple[str, dict[str, Any
         # Decoding checks the types and converts integers to floats for float fields.
         other = {"steps": "epochs", "epochs": "steps"}
         values = {**recipe.to_dict(), **{other[key]: None for key in changes if key in other}, **changes}
-        whole = type(values["crop"]) is int and values["crop"] == 0
+        whole_patches = type(values["crop"]) is int and values["crop"] == 0
         typed = from_plain(
-            {**values, "crop": None if whole else values["crop"]}, Recipe, what="recipe", error=ConfigError
+            {**values, "crop": None if whole_patches else values["crop"]}, Recipe, what="recipe", error=ConfigError
         )
-        changes = {key: 0 if key == "crop" and whole else getattr(typed, key) for key in changes}
+        changes = {key: 0 if key == "crop" and whole_patches else getattr(typed, key) for key in changes}
         changed = recipe.changed(**changes)
         options = check_options(catalogue().losses.get(changed.loss), changed.loss_options)
         if options:

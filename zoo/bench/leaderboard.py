@@ -542,6 +542,6 @@ def _mean(values: Sequence[float | int | None]) -> float | int | None:
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    whole = all(isinstance(value, int) for value in known)
+    integers = all(isinstance(value, int) for value in known)
     mean = math.fsum(known) / len(known)
-    return int(mean) if whole and mean == int(mean) else mean
+    return int(mean) if integers and mean == int(mean) else mean

@@ -566,8 +566,8 @@ def _cost_of(result: TrialResult, threads: int, device_name: str) -> Cost | None
 def _workload(config: TrialConfig) -> str:
     """Return text that is equal for trials with the same cost."""
     recipe = config.recipe
-    about = (recipe.batch_size, recipe.crop, recipe.precision, recipe.optimiser, recipe.loss, config.device)
-    return repr((config.model, sorted(config.options.items()), sorted(config.fingerprints.items()), about))
+    settings = (recipe.batch_size, recipe.crop, recipe.precision, recipe.optimiser, recipe.loss, config.device)
+    return repr((config.model, sorted(config.options.items()), sorted(config.fingerprints.items()), settings))
 
 
 def _model_of(config: TrialConfig) -> str:

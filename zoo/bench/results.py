@@ -613,22 +613,22 @@ def check_folder(folder: Path, name: str) -> None:
     held = _benchmark_name(folder)
     if held in (name, None):
         return
-    what = f"the results of {held!r}" if held else "results of trials without a configuration"
-    raise ResultError(f"holds {what}", where=folder, hint="Name another --out, or delete the folder")
+    content = f"the results of {held!r}" if held else "results of trials without a configuration"
+    raise ResultError(f"holds {content}", where=folder, hint="Name another --out, or delete the folder")
 
 
 @contextmanager
-def locked_results(folder: Path, about: dict[str, Any]) -> Iterator[None]:
+def locked_results(folder: Path, description: dict[str, Any]) -> Iterator[None]:
     """Lock a results folder while trials run, write its description, and remove partial files of a killed run.
 
     Args:
         folder: the folder.
-        about: the benchmark as plain JSON values, with its ``name``.
+        description: the benchmark as plain JSON values, with its ``name``.
 
     Raises:
         ZooError: if the folder contains another benchmark, cannot be written to, or is used by another process.
     """
-    check_folder(folder, about["name"])
+    check_folder(folder, description["name"])
     check_writable_folder(folder)
     busy = ResultError(
         "another zoo bench uses this folder", where=folder, hint="Wait until it is finished, or name another --out"
@@ -636,8 +636,8 @@ def locked_results(folder: Path, about: dict[str, Any]) -> Iterator[None]:
     with locked(folder / LOCK, busy):
         for place in (folder, folder / FOLDER, folder / PICTURES):
             remove_abandoned(place)
-        if about["name"]:
-            write_json(folder / DESCRIPTION, about)
+        if description["name"]:
+            write_json(folder / DESCRIPTION, description)
         yield
 
 

@@ -357,7 +357,7 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         views = len(VIEWS) if config.adapting.tta else 1
         gmac += views * count_gmac(predictor.model, _patch_shape(test), device) * len(region.places) / len(test)
         bundles.append(bundle)
-    whole = Evaluation.concatenate(parts, [region.places for region in regions])
+    evaluation = Evaluation.concatenate(parts, [region.places for region in regions])
     evaluated = time.perf_counter()
 
     digests = [
@@ -368,12 +368,12 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         ).save(work.folders["bundle"] / region.folder)
         for bundle, part, region in zip(bundles, parts, regions, strict=True)
     ]
-    samples, pictures = _samples(whole, test)
+    samples, pictures = _samples(evaluation, test)
     measurements = TrialMeasurements(
         data=_summarise_data(config, splits),
         # The validation split is not evaluated again.
-        threshold=whole.threshold,
-        test=_test_figures(test, whole),
+        threshold=evaluation.threshold,
+        test=_test_figures(test, evaluation),
         samples=samples,
         adaptations=tuple(bundle.adaptation for bundle in bundles if bundle.adaptation is not None),
         parameters=count_parameters(source.predictor().model),

@@ -293,8 +293,8 @@ def _show_model(spec: ModelSpec, as_json: bool) -> None:
     counted = _count_parameters(spec)
     provider = provider_of("model", spec.name)
     if as_json:
-        beside = {"options": plain(spec.options), "provenance": plain(spec.provenance)}
-        print_json({**spec.to_dict(), **beside, "provider": provider.plugin, "parameters_counted": counted})
+        shown = {"options": plain(spec.options), "provenance": plain(spec.provenance)}
+        print_json({**spec.to_dict(), **shown, "provider": provider.plugin, "parameters_counted": counted})
         return
     console = out()
     print_title(console, spec)

@@ -153,8 +153,8 @@ def _collinearity_note(dependence: Collinearity) -> None:
     if strongest is not None:
         one, other, value = strongest
         names = {dependence.names[one], dependence.names[other]}
-        why = "; both use the near infrared, so this is expected" if names == {"NDVI", "NDWI"} else ""
-        note(f"strongest correlation: {dependence.names[one]} and {dependence.names[other]}, {_fixed(value)}{why}")
+        reason = "; both use the near infrared, so this is expected" if names == {"NDVI", "NDWI"} else ""
+        note(f"strongest correlation: {dependence.names[one]} and {dependence.names[other]}, {_fixed(value)}{reason}")
     repeated = [name for name, vif in zip(dependence.names, dependence.vif, strict=True) if vif == math.inf]
     if repeated:
         warn(f"{', '.join(repeated)}: each is determined by the other channels, so one of them adds no information")

@@ -97,7 +97,7 @@ def speed(models: str, options: tuple[str, ...], as_json: bool, data_options: tu
 
 
 def _print(found: Timings) -> None:
-    subject, about = found.subjects[0], found.reports[0].protocol
+    subject, protocol = found.subjects[0], found.reports[0].protocol
     rows = [
         [
             "-" if row[key] is None else pattern.format(row[key] / unit if unit != 1 else row[key])
@@ -110,8 +110,8 @@ def _print(found: Timings) -> None:
     console = out()
     console.print()
     console.print(
-        f"{about.device_name or subject.device}, {about.threads or '?'} threads, torch {about.torch or '?'}; "
-        f"{about.dtype}; images of {'x'.join(map(str, subject.shape))}; {about.rounds} rounds",
+        f"{protocol.device_name or subject.device}, {protocol.threads or '?'} threads, torch {protocol.torch or '?'}; "
+        f"{protocol.dtype}; images of {'x'.join(map(str, subject.shape))}; {protocol.rounds} rounds",
         style="bold",
         markup=False,
     )
@@ -119,8 +119,8 @@ def _print(found: Timings) -> None:
     for one, report in zip(found.subjects, found.reports, strict=True):
         if report.protocol.error:
             warn(f"{one.label}: {report.protocol.error}")
-    if about.busy:
-        warn(f"other programs used the machine meanwhile ({about.load}): these figures are too low")
+    if protocol.busy:
+        warn(f"other programs used the machine meanwhile ({protocol.load}): these figures are too low")
     measured = next((report.protocol for report in found.reports if report.samples), None)
     if measured is None or measured.energy is None or measured.memory is None:
         return

@@ -218,7 +218,7 @@ def find_scenes(root: Path, *, negatives: bool, include_dem: bool) -> list[Scene
                 base,
                 expected=name,
                 source=f"{SOURCE} (no licence is stated, so zoo does not download it)",
-                how="unpack it there: the folder then holds landslide/image, landslide/mask and non-landslide/image",
+                advice="unpack it there: the folder then holds landslide/image, landslide/mask and non-landslide/image",
             )
     scenes = []
     for kind in kinds:

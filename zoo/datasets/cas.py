@@ -275,7 +275,7 @@ def find_subsets(root: Path, wanted: tuple[str, ...] | None, platform: str) -> d
             root,
             expected=f"{first.folder}/img and {first.folder}/mask",
             source=f"{SOURCE} (16 archives; the licence CC BY-NC 4.0 is non-commercial, so zoo does not download them)",
-            how=f"unpack each archive into a folder of its name: unzip '{first.folder}.zip' -d '{first.folder}'",
+            advice=f"unpack each archive into a folder of its name: unzip '{first.folder}.zip' -d '{first.folder}'",
         )
     chosen = {
         subset: found[subset]

@@ -88,7 +88,7 @@ class NetworkError(DataError):
     """Raised if a server cannot be reached or does not send the file."""
 
 
-def missing_dataset_error(name: str, root: Path, *, expected: str, source: str, how: str) -> DataError:
+def missing_dataset_error(name: str, root: Path, *, expected: str, source: str, advice: str) -> DataError:
     """Return the error for a data set that is not on this machine.
 
     Args:
@@ -96,10 +96,12 @@ def missing_dataset_error(name: str, root: Path, *, expected: str, source: str, 
         root: folder that was searched.
         expected: path that should exist, relative to ``root``, such as "TrainData/img".
         source: URL where the data set is published.
-        how: what to do after downloading it, such as "unpack TrainData.zip there".
+        advice: what to do after downloading it, such as "unpack TrainData.zip there".
     """
     state = "this folder has no" if root.is_dir() else "this folder does not exist, so there is no"
-    return DataError(f"{name} was not found: {state} {expected}", where=root, hint=f"Get it from {source}, then {how}")
+    return DataError(
+        f"{name} was not found: {state} {expected}", where=root, hint=f"Get it from {source}, then {advice}"
+    )
 
 
 def fetch(

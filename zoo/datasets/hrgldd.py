@@ -146,7 +146,7 @@ class HRGLDD(StoredPatchDataset):
                         self.root,
                         expected=path.name,
                         source=SOURCE,
-                        how="put its six npy files into this folder, or add --data-option download=true",
+                        advice="put its six npy files into this folder, or add --data-option download=true",
                     )
                 fetch(remote, self.root, self._show_bytes)
             elif self._checksum and remote.digest is not None:

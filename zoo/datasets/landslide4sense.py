@@ -376,10 +376,10 @@ def find_split(root: Path, split: str) -> SplitFiles:
     for layout, folder, mask_folder in _places(root, split):
         if not folder.is_dir():
             continue
-        again = f"Unpack {FOLDERS[split]}.zip of {SOURCE} again"
+        hint = f"Unpack {FOLDERS[split]}.zip of {SOURCE} again"
         found = sorted((int(name[1]), path) for path in folder.iterdir() if (name := _IMAGE.fullmatch(path.name)))
         if not found:
-            raise DataError("there is no image_1.h5 or other image", where=folder, hint=again)
+            raise DataError("there is no image_1.h5 or other image", where=folder, hint=hint)
         numbers = tuple(number for number, _ in found)
         if len(set(numbers)) < len(numbers):
             raise DataError(f"two images have the number {max(numbers, key=numbers.count)}", where=folder)
@@ -390,7 +390,7 @@ def find_split(root: Path, split: str) -> SplitFiles:
             raise DataError(
                 f"{len(missing)} of {len(masks)} masks are missing; the first is {missing[0].name}",
                 where=mask_folder,
-                hint=again,
+                hint=hint,
             )
         return SplitFiles(layout, folder, numbers, tuple(path for _, path in found), None if missing else masks)
     raise missing_dataset_error(
@@ -398,7 +398,7 @@ def find_split(root: Path, split: str) -> SplitFiles:
         root,
         expected=f"{FOLDERS[split]}/img and no images/{_MIRROR[split]}",
         source=SOURCE,
-        how=f"put {FOLDERS[split]}.zip into this folder, or add --data-option download=true; see "
+        advice=f"put {FOLDERS[split]}.zip into this folder, or add --data-option download=true; see "
         "docs/datasets/landslide4sense.md",
     )
 
@@ -479,8 +479,8 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
     """
     divisors = np.array([DIVISORS[name] for name in names])[:, None, None]
     numbers = image * divisors
-    whole = np.rint(numbers)
-    wrong = np.abs(numbers - whole).max(axis=(1, 2)) > _TOLERANCE
+    rounded = np.rint(numbers)
+    wrong = np.abs(numbers - rounded).max(axis=(1, 2)) > _TOLERANCE
     if wrong.any():
         raise DataError(
             f"band {names[int(np.argmax(wrong))]} is not scaled as in the published files, so its unit is unknown",
@@ -488,7 +488,7 @@ def to_physical(image: NDArray[np.float64], names: Sequence[str], where: object)
             hint="Use units=published, or the files as they were published",
         )
     counts = np.array([REFLECTANCE if name.startswith("B") else 1.0 for name in names])[:, None, None]
-    return np.asarray(whole / counts, dtype=np.float64)
+    return np.asarray(rounded / counts, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ def read_npy_header(path: str | os.PathLike[str], *, hint: str = "Copy it again"
     dtype, order, shape = (pattern.search(header) for pattern in (_DTYPE, _ORDER, _SHAPE))
     inside = "" if shape is None else shape[1].strip().removesuffix(",")
     sides = [side.strip() for side in inside.split(",")] if inside else []
-    whole = len(text) == length and header.startswith("{") and header.endswith("}")
-    if not whole or order is None or shape is None or not all(side.isdecimal() and len(side) < 20 for side in sides):
+    complete = len(text) == length and header.startswith("{") and header.endswith("}")
+    if not complete or order is None or shape is None or not all(side.isdecimal() and len(side) < 20 for side in sides):
         raise DataError("is truncated or not an NPY file (its header is damaged)", where=path, hint=hint)
     try:
         kind = None if dtype is None else np.dtype(dtype[1])

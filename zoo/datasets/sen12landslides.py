@@ -721,13 +721,13 @@ def find_patches(root: Path, sensor: str, edition: str | None) -> tuple[str | No
                 return None, found
     shown = edition or EDITIONS[0]
     packed = root.is_dir() and next(root.rglob("*.tar.gz"), None) is not None
-    how = f"unpack its archives there (tar -xzf FILE -C data_{shown}/{sensor})"
+    instruction = f"unpack its archives there (tar -xzf FILE -C data_{shown}/{sensor})"
     raise missing_dataset_error(
         "sen12landslides",
         root,
         expected=f"data_{shown}/{sensor}/REGION_{sensor}_ID.nc",
         source=f"{SOURCE} (folder data_{shown}/{sensor})",
-        how=how if packed else f"{how}, or add --data-option download=true",
+        advice=instruction if packed else f"{instruction}, or add --data-option download=true",
     )
 
 

@@ -375,8 +375,8 @@ def candidates_for(
             if streams == 1:
                 add_torch(replace(fused, images=count))
             else:
-                beside = partial(ParallelForm, streams=streams, threads=threads // streams, images=count)
-                add(f"{streams} streams of {count}", fused, beside)
+                parallel = partial(ParallelForm, streams=streams, threads=threads // streams, images=count)
+                add(f"{streams} streams of {count}", fused, parallel)
         add_torch(replace(fused, fused=False))
         if example.device.type == "cuda":
             add("torch.compile", fused, CompiledForm)

@@ -45,13 +45,13 @@ def eight_bit_graphs(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> Itera
         ZooError: if the extra ``export`` is not installed.
         ConfigError: without patches, or for a graph without convolutions.
     """
-    whole = quantise(graph, patches)
-    yield "", whole
-    order = _rank_by_loss(whole, graph, patches[:RANKING_PATCHES])
+    quantised = quantise(graph, patches)
+    yield "", quantised
+    order = _rank_by_loss(quantised, graph, patches[:RANKING_PATCHES])
     for share in FLOAT_SHARES:
         count = math.ceil(share * len(order))
         kept = f"the {count} of {len(order)} convolutions with the largest loss stay in float32"
-        yield kept, keep_in_float(whole, graph, order[:count])
+        yield kept, keep_in_float(quantised, graph, order[:count])
 
 
 def quantise(graph: onnx.ModelProto, patches: Sequence[Tensor]) -> onnx.ModelProto:
@@ -112,9 +112,9 @@ def keep_in_float(quantised: onnx.ModelProto, graph: onnx.ModelProto, names: Col
             node.input[place] = f"{name}_float" if name in weights else name
             if name in weights and name not in added:
                 added.add(name)
-                again = mixed.graph.initializer.add()
-                again.CopyFrom(weights[name])
-                again.name = f"{name}_float"
+                initializer = mixed.graph.initializer.add()
+                initializer.CopyFrom(weights[name])
+                initializer.name = f"{name}_float"
     _read_directly(mixed, names)
     _drop_unused(mixed)
     return mixed

@@ -61,17 +61,17 @@ class AreaAccuracy:
     def area_intervals(self) -> Figures:
         """Return the 95 % intervals of the areas in km2, float64 (k, 2), clipped to 0 and the whole area."""
         half = Z_95 * self.area_error_km2
-        whole = self.mapped_km2.sum()
-        return np.stack([np.maximum(self.area_km2 - half, 0), np.minimum(self.area_km2 + half, whole)], axis=1)
+        total = self.mapped_km2.sum()
+        return np.stack([np.maximum(self.area_km2 - half, 0), np.minimum(self.area_km2 + half, total)], axis=1)
 
     def warnings(self) -> Iterator[str]:
         """Yield reasons why the figures are less certain than their intervals suggest."""
         totals = self.counts.sum(axis=1)
         for name, total, right in zip(self.classes, totals, np.diag(self.counts), strict=True):
             if right in (0, total):
-                which = "no point" if right == 0 else "every point"
+                points = "no point" if right == 0 else "every point"
                 yield (
-                    f"{which} mapped as {name} is correct, so its share of the standard errors is 0 and the intervals "
+                    f"{points} mapped as {name} is correct, so its share of the standard errors is 0 and the intervals "
                     "are too narrow: draw more points"
                 )
             if total < MIN_POINTS:
@@ -97,8 +97,8 @@ def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2
                 "needed for a standard error",
                 hint="Draw a sample with points in each class: zoo accuracy MAP --draw 300 --out points.gpkg",
             )
-    whole = mapped_km2.sum()
-    weights = mapped_km2 / whole
+    total_km2 = mapped_km2.sum()
+    weights = mapped_km2 / total_km2
     within = counts / totals[:, None]
     shares = weights[:, None] * within
     users = np.diag(within)
@@ -121,8 +121,8 @@ def estimate_areas(classes: Sequence[str], counts: NDArray[np.int64], mapped_km2
         users_error=np.sqrt(np.diag(variance)),
         producers=producers,
         producers_error=producers_error,
-        area_km2=area_shares * whole,
-        area_error_km2=np.sqrt((weights[:, None] ** 2 * variance).sum(axis=0)) * whole,
+        area_km2=area_shares * total_km2,
+        area_error_km2=np.sqrt((weights[:, None] ** 2 * variance).sum(axis=0)) * total_km2,
     )
 
 

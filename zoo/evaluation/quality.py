@@ -405,9 +405,9 @@ def headline(
         data: name of the training data, for a bundle without records.
         adapted: whether the model is used adapted.
     """
-    whole = [evaluation for evaluation in evaluations if evaluation.group is None]
+    splits = [evaluation for evaluation in evaluations if evaluation.group is None]
     for wanted in (adapted, False, True):
-        for one in whole:
+        for one in splits:
             if one.adapted is wanted:
                 return one
     if metrics.get("dice") is None:

@@ -93,11 +93,11 @@ class Journal(Closable):
         }
         try:
             with safe_open(path, framework="numpy") as stored:
-                about = stored.metadata() or {}
+                metadata = stored.metadata() or {}
                 arrays = {name: stored.get_tensor(name) for name in shapes}
         except _UNREADABLE:
             return False
-        return about == self._block_attributes(block, arrays) and all(
+        return metadata == self._block_attributes(block, arrays) and all(
             arrays[name].shape == shapes[name] for name in shapes
         )
 

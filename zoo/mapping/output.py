@@ -333,9 +333,9 @@ class _SetLayer:
 
     def finish(self, report: MapReport, tags: Mapping[str, str], label: str) -> None:
         report.set_pixels = _counts_by_name(SET_NAMES, self._counts)
-        about = {f"CLASS_{number}": name for number, name in enumerate(SET_NAMES, 1)}
-        about |= {name.upper(): f"{value:.9g}" for name, value in asdict(self.sets).items()}
-        self.writer.finish(tags, _band_attributes(SETS, label, **about), SET_COLOURS)
+        tags_of_sets = {f"CLASS_{number}": name for number, name in enumerate(SET_NAMES, 1)}
+        tags_of_sets |= {name.upper(): f"{value:.9g}" for name, value in asdict(self.sets).items()}
+        self.writer.finish(tags, _band_attributes(SETS, label, **tags_of_sets), SET_COLOURS)
 
 
 @dataclass

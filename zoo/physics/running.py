@@ -243,8 +243,8 @@ class ChannelMoments:
                     good &= row != row.dtype.type(nodata)
             self._channels[band].add(row, good, self.pixels)
         self.pixels += values.shape[1]
-        whole = valid.all(axis=0)
-        self._update(values[:, whole].astype(np.float64))
+        complete = valid.all(axis=0)
+        self._update(values[:, complete].astype(np.float64))
 
     def _update(self, values: NDArray[np.float64]) -> None:
         count = values.shape[1]

@@ -124,16 +124,16 @@ class AlignedBand(Closable):
     def _covered_window(self) -> Window:
         """Return the window of the layer under the grid, with a margin; the whole layer if it is unknown."""
         rows, columns = self.layer.shape
-        whole = Window(0, 0, columns, rows)
+        full = Window(0, 0, columns, rows)
         try:
             left, bottom, right, top = transform_bounds(
                 grid_crs(self.grid), self.layer.crs, *array_bounds(*self.grid.shape, self.grid.transform)
             )
         except RasterioError:
-            return whole
+            return full
         # Across the antimeridian GDAL returns the right side as a western longitude.
         if not all(map(math.isfinite, (left, bottom, right, top))) or left > right:
-            return whole
+            return full
         x, y = ~self.layer.transform * (np.array([left, right]), np.array([top, bottom]))
         margin = 2 + math.ceil(max(np.ptp(x) / self.grid.shape[1], np.ptp(y) / self.grid.shape[0]))
         (first_row, last_row), (first_column, last_column) = (
@@ -408,14 +408,14 @@ def _check_unit(layer: Layer) -> None:
     factor = (TO_MM_PER_HOUR if intensity else _TO_DAYS).get(unit)
     if unit in _UNKNOWN_UNITS or factor == 1:
         return
-    what, needed = ("intensity", "mm/h") if intensity else ("duration", "days")
+    quantity, needed = ("intensity", "mm/h") if intensity else ("duration", "days")
     hint = "Convert it first, for instance with gdal_calc.py"
     if factor is not None:
         hint += f": multiply by {factor:,.0f}" if factor > 1 else f": divide by {1 / factor:,.0f}"
     elif intensity and unit in TO_MM:
         hint = "Divide the depth by its duration in hours, or make the raster with zoo rain"
     raise DataError(
-        f"band {layer.file.band} is in {layer.unit!r}, but rain {what} is needed in {needed}",
+        f"band {layer.file.band} is in {layer.unit!r}, but rain {quantity} is needed in {needed}",
         where=layer.path,
         hint=hint,
     )

@@ -122,9 +122,11 @@ def register(
     done = Registration()
     shift = measure_shift(later, earlier, shape, cut)
     if shift is None or not shift.known:
-        why = "too few pixels are visible on both dates" if shift is None else "the images do not resemble each other"
+        reason = (
+            "too few pixels are visible on both dates" if shift is None else "the images do not resemble each other"
+        )
         between = f"between {names[0]} and {names[1]}"
-        done.warnings.append(f"the shift {between} could not be measured: {why}")
+        done.warnings.append(f"the shift {between} could not be measured: {reason}")
         return done
     done.shift = shift
     found = f"{names[0]} lies {shift} of {names[1]} (phase correlation of {of})"

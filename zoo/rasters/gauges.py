@@ -283,11 +283,11 @@ def _check_rain(rain: pd.Series[float], where: str) -> None:
 def _check_places(places: NDArray[np.float64], path: Path, degrees: bool) -> None:
     """Reject coordinates that are invalid or stand for missing ones."""
     x, y = places.T
-    beyond = (np.abs(places) > (360, 90)).any(axis=1) if degrees else ~np.isfinite(places).all(axis=1)
+    invalid = (np.abs(places) > (360, 90)).any(axis=1) if degrees else ~np.isfinite(places).all(axis=1)
     zeros = zero_places(x, y, degrees=degrees)
     for wrong, problem, hint in (
         (
-            beyond,
+            invalid,
             "beyond 360 and 90 degrees" if degrees else "not a place",
             "Columns longitude and latitude are in degrees, x and y in the coordinates of the raster",
         ),

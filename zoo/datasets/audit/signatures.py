@@ -185,9 +185,9 @@ def _evenly_spaced(count: int) -> list[int]:
 
 
 def _digest(image: NDArray[np.float32]) -> bytes:
-    whole = np.ascontiguousarray(image, dtype=np.float32)
+    values = np.ascontiguousarray(image, dtype=np.float32)
     # Adding zero turns -0 into 0, and every NaN is replaced by the same NaN, so that equal images have equal bytes.
-    plain = np.where(np.isnan(whole), np.float32(np.nan), whole + np.float32(0))
+    plain = np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0))
     return hashlib.blake2b(repr(plain.shape).encode() + plain.tobytes(), digest_size=16).digest()
 
 

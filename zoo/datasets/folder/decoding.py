@@ -453,12 +453,12 @@ def choose_landslide(
     where = "option landslide_class"
     if landslide_class is not None:
         chosen = _chosen_classes(landslide_class, names, where)
-        how = "as given"
+        reason = "as given"
     else:
         chosen = [index for index, name in enumerate(names) if class_names is not None and _is_landslide(name)]
-        how = "by its name" if len(chosen) == 1 else "by their names"
+        reason = "by its name" if len(chosen) == 1 else "by their names"
         if not chosen and count == 2:
-            chosen, how = [1], "by its number"
+            chosen, reason = [1], "by its number"
         elif not chosen:
             raise DataError(
                 f"the masks have {count} classes ({', '.join(names)}), and it is unknown which one is the landslide",
@@ -470,10 +470,10 @@ def choose_landslide(
         raise ConfigError("every class is a landslide, so there is no background", where=where)
     renumbered = tuple(chosen.index(index) + 1 if index in chosen else 0 for index in range(count))
     background = others[0] if len(others) == 1 else "background"
-    note = f"landslide: {', '.join(f'{names[index]} (class {index})' for index in chosen)}, {how}"
+    note = f"landslide: {', '.join(f'{names[index]} (class {index})' for index in chosen)}, {reason}"
     if len(others) > 1:
         note += f"; counted as background: {', '.join(others)}"
-    elif how == "by its number" or renumbered == tuple(range(count)):
+    elif reason == "by its number" or renumbered == tuple(range(count)):
         note = "" if class_names is None else note
     return renumbered, (background, *(names[index] for index in chosen)), note
 

@@ -132,17 +132,17 @@ def _rivers(terrain: Terrain, cell: float, rng: np.random.Generator) -> tuple[Fi
     bed = terrain.area > _RIVER_AREA
     if not bed.any():
         return np.zeros((n, n)), np.zeros((n, n)), np.full((n, n), 1e4)
-    away, nearest = ndimage.distance_transform_edt(~bed, return_indices=True)
-    away = away * cell
+    distance, nearest = ndimage.distance_transform_edt(~bed, return_indices=True)
+    distance = distance * cell
     area = terrain.area[tuple(nearest)] / 1e6
     # Downstream hydraulic geometry, width = a A^0.45 (Leopold & Maddock 1953, runoff proportional to area).
     width = 3.2 * area**0.45
-    centre = ndimage.gaussian_filter(away, 0.7)
+    centre = ndimage.gaussian_filter(distance, 0.7)
     water = np.clip((width / 2 - centre) / cell + 0.5, 0.0, 1.0) * (width > 2.5)
     water = np.where(centre < 0.8 * cell, np.maximum(water, np.clip(width / cell, 0.0, 1.0) * 0.8), water)
     braid = smooth(n, 4, rng)
     bar = (area > 8.0) & (centre < width * 1.1 + 8.0) & (braid > 0.1)
-    return water, bar * (1.0 - water) * 1.0, away
+    return water, bar * (1.0 - water) * 1.0, distance
 
 
 def _town_sites(

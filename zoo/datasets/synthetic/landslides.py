@@ -249,8 +249,8 @@ def _body(
     if top < 1 or left < 1 or bottom >= n or right >= n:
         return None
     line, column = np.mgrid[top:bottom, left:right]
-    away = np.hypot(line[..., None] - y, column[..., None] - x) / width
-    nearness = away.min(axis=2).ravel()
+    distance = np.hypot(line[..., None] - y, column[..., None] - x) / width
+    nearness = distance.min(axis=2).ravel()
     chosen = np.argpartition(nearness, pixels - 1)[:pixels] if pixels < nearness.size else np.arange(nearness.size)
     body = (line.ravel() * n + column.ravel())[chosen]
     return None if number.ravel()[body].any() else body

@@ -175,8 +175,8 @@ def _with_valley_floors(z: Field, cell: float, outlets: Mask, inflow: Field, rng
     bed = flow.filled(np.where(river, z + depth, z), gradient=2e-3)
     along = flow.nearest_downstream(river)
     has_river = river.ravel()[along].reshape(n, n)
-    away = np.asarray(ndimage.distance_transform_edt(~river)) * cell
-    floor = bed.ravel()[along].reshape(n, n) + 0.6 * np.minimum(away / 20.0, 1.0) + 0.012 * away
+    distance = np.asarray(ndimage.distance_transform_edt(~river)) * cell
+    floor = bed.ravel()[along].reshape(n, n) + 0.6 * np.minimum(distance / 20.0, 1.0) + 0.012 * distance
     floor = np.where(river, bed, floor)
     raised = np.where(has_river & ~outlets, np.maximum(z, floor), z)
     changed = (raised > z + 0.01) & ~river

@@ -36,11 +36,11 @@ class _Product(nn.Module):
         self.mask = SlopeMask() if masked else None
 
     def forward(self, rain: Tensor, slope: Tensor | None) -> tuple[Tensor, Tensor]:
-        when = self.rain(rain)
+        rain_term = self.rain(rain)
         if self.mask is None or slope is None:
             # sigmoid(88) is 1 in float32, which means no mask.
-            return log_product(when, torch.full_like(when, 88.0))
-        return log_product(when, self.mask(slope))
+            return log_product(rain_term, torch.full_like(rain_term, 88.0))
+        return log_product(rain_term, self.mask(slope))
 
 
 @dataclass(frozen=True)
