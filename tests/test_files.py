@@ -100,7 +100,7 @@ def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
         assert pipe.is_fifo()
 
 
-def test_a_folder_that_is_a_file_is_told_with_a_clear_message(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_gives_a_clear_message(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot write here"):
         check_writable_folder(tmp_path / "file" / "out")

@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as judge
 
 from zoo.errors import ResultError
 from zoo.evaluation import comparison, metrics
-from zoo.evaluation.comparison import Resampling, adjusted_p_values, format_p, interval, group_letters
+from zoo.evaluation.comparison import Resampling, adjusted_p_values, format_p, group_letters, interval
 from zoo.evaluation.counts import Counts
 
 
