@@ -78,7 +78,7 @@ def test_the_steps_of_earlier_runs_take_no_time_in_this_run() -> None:
     assert left.seconds() == pytest.approx(100)
 
 
-def test_regions_that_are_adapted_to_in_turn_never_move_the_bar_back() -> None:
+def test_adapting_to_several_regions_never_moves_the_bar_back() -> None:
     left, _ = both(1)
     shares = []
     for stage, done, total in (("adapt", 4, 8), ("test", 5, 10), ("adapt", 8, 8), ("test", 10, 10)):

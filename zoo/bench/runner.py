@@ -291,7 +291,7 @@ def recorded_format(folder: Path, config: TrialConfig, bundle: Path | None = Non
     if config.adapted or config.recipe.precision != "auto":
         return None
     with suppress(ZooError):
-        result = good_result(folder, config)
+        result = valid_result(folder, config)
         if result is not None:
             return None if result.training is None else result.training.format
     with suppress(ZooError):
