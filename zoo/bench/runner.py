@@ -149,7 +149,7 @@ class Runner:
                     config = by_name[job.name]
                     if isinstance(outcome.exception, ResumeError):
                         listener.damaged(outcome.exception)
-                        self._forget(config)
+                        self._remove_result(config)
                         waiting.insert(0, config)
                     else:
                         keep(config, result_of(config, outcome), outcome.exception)

@@ -105,19 +105,19 @@ class TimeLeft:
         """Return the seconds until the last trial is done; ``None`` while too little has been measured."""
         now = self._clock()
         trials = self._trials.values()
-        measured = [one for one in trials if one.counts and one.begun is not None]
-        worked = sum(one.worked_here for one in measured)
-        if worked <= FIRST_SHARE * sum(one.cost for one in trials):
+        measured = [trial for trial in trials if trial.counts and trial.begun is not None]
+        worked = sum(trial.worked_here for trial in measured)
+        if worked <= FIRST_SHARE * sum(trial.cost for trial in trials):
             return None
         common = sum(trial.spent(now) for trial in measured) / worked
         left = longest = 0.0
         for adapted in (False, True):
-            kind = [one for one in trials if one.adapted is adapted]
-            known = [one for one in measured if one.adapted is adapted]
-            weight = PRIOR_TRIALS * sum(one.cost for one in kind) / max(1, len(kind))
-            total = weight + sum(one.worked_here for one in known)
-            rate = (common * weight + sum(one.spent(now) for one in known)) / total if total else common
-            waits = [rate * (one.cost - one.worked) for one in kind]
+            kind = [trial for trial in trials if trial.adapted is adapted]
+            known = [trial for trial in measured if trial.adapted is adapted]
+            weight = PRIOR_TRIALS * sum(trial.cost for trial in kind) / max(1, len(kind))
+            total = weight + sum(trial.worked_here for trial in known)
+            rate = (common * weight + sum(trial.spent(now) for trial in known)) / total if total else common
+            waits = [rate * (trial.cost - trial.worked) for trial in kind]
             left, longest = left + sum(waits), max([longest, *waits])
         # Trials that run at the same time share the remaining time, but none ends before its own work is done.
         busy = sum(trial.spent(now) for trial in trials)
