@@ -149,7 +149,11 @@ def check_gradients(model: ModelUnderTest) -> None:
         _backward(network, images, targets)
     reached = {name for name, p in named if p.grad is not None and bool(p.grad.any())}
     zero = [name for name, _ in named if name not in reached and _weight_of(name) not in reached]
-    require(not zero, f"the gradient is zero everywhere in {_shorten_list(zero)}", "use the parameter in forward, or remove it")
+    require(
+        not zero,
+        f"the gradient is zero everywhere in {_shorten_list(zero)}",
+        "use the parameter in forward, or remove it",
+    )
 
 
 def _weight_of(name: str) -> str:
