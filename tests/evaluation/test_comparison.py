@@ -158,8 +158,8 @@ def test_pairs_of_many_models_need_little_memory(monkeypatch: pytest.MonkeyPatch
 def test_letters_are_left_out_if_there_would_be_too_many() -> None:
     """Models that differ in pairs need 2 ** 20 letters, which took hours and all memory."""
     names = [f"m{index}" for index in range(40)]
-    assert letters(names, {(names[place], names[place + 1]): True for place in range(0, 40, 2)}) == {}
-    assert letters(names, dict.fromkeys(itertools.combinations(names, 2), True))["m39"] == "(40)"
+    assert group_letters(names, {(names[place], names[place + 1]): True for place in range(0, 40, 2)}) == {}
+    assert group_letters(names, dict.fromkeys(itertools.combinations(names, 2), True))["m39"] == "(40)"
 
 
 def test_the_familywise_error_rate_is_five_per_cent_without_differences() -> None:

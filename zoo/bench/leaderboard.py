@@ -22,7 +22,15 @@ from zoo.bench.paper import PaperRow, paper_row, paper_table
 from zoo.bench.results import TrainingRecord, TrialResult, group_by_setting
 from zoo.errors import ResultError, UnknownNameError
 from zoo.evaluation.columns import UNDEFINED, Column, FigureInputs, Value, best_batch, figure_columns
-from zoo.evaluation.comparison import LEVEL, MOST_LETTERS, Metric, Resampling, adjusted_p_values, format_p, group_letters
+from zoo.evaluation.comparison import (
+    LEVEL,
+    MOST_LETTERS,
+    Metric,
+    Resampling,
+    adjusted_p_values,
+    format_p,
+    group_letters,
+)
 from zoo.evaluation.counts import FloatArray, IntArray
 from zoo.evaluation.metrics import dice, image_dice, pooled_dice
 
