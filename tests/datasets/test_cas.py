@@ -241,9 +241,8 @@ class TestBadInput:
     def test_a_tiff_that_claims_an_absurd_size(self, tmp_path, write, disk):
         write.whole(tmp_path)
         path = tmp_path / "palu/img/Palu0001.tif"
-        with rasterio.open(
-            path, "w", driver="GTiff", count=3, height=2**17, width=2**17, dtype="uint8", sparse_ok=True, bigtiff="yes"
-        ):
+        shape = {"count": 3, "height": 2**17, "width": 2**17, "dtype": "uint8", "nodata": 0}
+        with rasterio.open(path, "w", driver="GTiff", **shape, sparse_ok=True, bigtiff="yes"):
             pass
         assert path.stat().st_size < 64 << 20
         with pytest.raises(DataError, match=r"Palu0001\.tif: .*far too large"):
