@@ -395,9 +395,9 @@ def test_a_training_that_fails_because_of_its_model_starts_again(tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["cut", "another model"])
+@pytest.mark.parametrize("damage", ["cut", "another model", "cut, and kept on another machine"])
 def test_a_resume_state_that_cannot_be_used_is_reported_and_the_training_starts_again(
-    tmp_path: Path, trial: Make, damage: str
+    tmp_path: Path, trial: Make, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = long_trial(trial)
     (tmp_path / "site" / "stops").write_text("SIGABRT")
@@ -406,8 +406,10 @@ def test_a_resume_state_that_cannot_be_used_is_reported_and_the_training_starts_
     content = torch.load(state, weights_only=True)
     content["state_dict"] = {f"{name}.old": tensor for name, tensor in content["state_dict"].items()}
     torch.save(content, state)
-    if damage == "cut":
+    if damage != "another model":
         state.write_bytes(state.read_bytes()[:1000])
+    if "another machine" in damage:
+        monkeypatch.setattr(Runner, "_remove_state", lambda *_: None)
     (result,), listener = run(tmp_path / "out", config)
     assert listener.told == ["damaged", "ok stops"]
     assert sections(result)["training"]["resumed_from"] is None

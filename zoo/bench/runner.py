@@ -103,6 +103,7 @@ class Runner:
         )
         results: dict[str, TrialResult] = {}
         waiting: list[TrialConfig] = []
+        unusable: set[str] = set()
         kept = self._valid_results(trials, listener)
         for config in trials:
             earlier = kept.get(config.file_stem)
@@ -122,7 +123,7 @@ class Runner:
             # The next run resumes a failed training, unless the model is at fault: its code will change.
             at_fault = isinstance(error, ModelError | PluginError)
             if result.status in ("ok", "skipped") or at_fault or not _checkpoint_time(self._state(config)):
-                self._remove_result(config)
+                self._remove_state(config)
             listener.finished(config, result)
             results[config.file_stem] = result
 
@@ -140,16 +141,18 @@ class Runner:
                     elif executor.free:
                         waiting.remove(config)
                         try:
-                            executor.submit(self._job(config))
+                            executor.submit(self._job(config, resume=config.file_stem not in unusable))
                             running += 1
                         except ZooError as problem:
                             keep(config, TrialResult(config, "failed", str(problem)))
                 for job, outcome in executor.poll() if running else ():
                     running -= 1
                     config = by_name[job.name]
-                    if isinstance(outcome.exception, ResumeError):
+                    if isinstance(outcome.exception, ResumeError) and config.file_stem not in unusable:
                         listener.damaged(outcome.exception)
-                        self._remove_result(config)
+                        # A state on another machine, or one that cannot be removed, would be found again.
+                        unusable.add(config.file_stem)
+                        self._remove_state(config)
                         waiting.insert(0, config)
                     else:
                         keep(config, result_of(config, outcome), outcome.exception)
@@ -206,20 +209,21 @@ class Runner:
             result.save(self.folder)
         return result
 
-    def _job(self, config: TrialConfig) -> Job[TrialResult]:
+    def _job(self, config: TrialConfig, *, resume: bool) -> Job[TrialResult]:
         return trial_job(
             config,
             bundle=self.folder / BUNDLES / config.file_stem,
             log=self.folder / LOGS / f"{config.file_stem}.log",
             state=self._state(config),
             source=self.folder / BUNDLES / config.plain.file_stem if config.adapted else None,
+            resume=resume,
             recorded=recorded_format(self.folder, config, self.folder / BUNDLES / config.file_stem),
         )
 
     def _state(self, config: TrialConfig) -> Path:
         return self.folder / RESUME / config.file_stem
 
-    def _remove_result(self, config: TrialConfig) -> None:
+    def _remove_state(self, config: TrialConfig) -> None:
         shutil.rmtree(self._state(config), ignore_errors=True)
         with suppress(OSError):
             (self.folder / RESUME).rmdir()
@@ -276,7 +280,7 @@ def trial_job(
         time_limit=config.recipe.time_limit,
         threads=threads,
         gpus=1 if config.device.startswith("cuda") else 0,
-        retry=_after_want_of_memory,
+        retry=_after_out_of_memory,
     )
 
 
@@ -356,7 +360,7 @@ def _checkpoint_time(state: Path | None) -> int:
         return 0
 
 
-def _after_want_of_memory(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
+def _after_out_of_memory(job: Job[TrialResult], outcome: Outcome[TrialResult]) -> Job[TrialResult] | None:
     """Return the job that continues from its new resume state, or else the job with parts at most half as large.
 
     A training that has written a resume state fits into memory, and was probably stopped because of other programs.
