@@ -239,6 +239,7 @@ class CountedEncoder:
         """Return the encoder for a depth and stride, the maps of one image, and its floating-point operations."""
         encoder = self.encoder if (depth, stride) == self.first else self.create(depth, stride)
         side = at_least(SIDE, self.multiple)
+        encoder.train().eval()  # empties caches of attention biases, whose parameters would not be counted
         if depth < self.first[0]:  # some encoders run layers after the last map, which models remove
             drop_unused(encoder, image(side, side))
         # The FLOP counter does not support fused attention.

@@ -43,7 +43,7 @@ CHEAP = (
 """The checks that take a second together. The figures and odd sizes of the sample are tested without values."""
 EXPORTED = ("unet", "pspnet", "deeplabv3plus")
 """Decoders that are exported in every run: the plain one, and those that pool over the whole image."""
-SMALL, LARGE = 12_000_000, 60_000_000
+SMALL, LARGE = 6_000_000, 60_000_000
 """Most parameters of a model in a sample: in every run, and in the nightly run, where memory is the limit."""
 
 
