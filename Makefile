@@ -50,8 +50,13 @@ PROCESSES := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 PYTEST := -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TESTING := OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432
 
-test: lint
-	$(TESTING) $(BIN)/python $(PYTEST)
+# mypy keeps one core busy for most of a minute, so it runs beside the tests.
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & types=$$!; \
+	  $(TESTING) $(BIN)/python $(PYTEST); tests=$$?; \
+	  wait $$types; types=$$?; cat $(VENV)/mypy.txt; exit $$(( tests || types ))
 
 # atheris has wheels for CPython on Linux x86-64 alone; elsewhere its part is skipped, and the rest runs.
 nightly: $(VENV)/.test
