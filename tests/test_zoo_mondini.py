@@ -54,6 +54,7 @@ def test_training_on_images_states_why_it_cannot(zoo: Run, site: str, patches: P
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 def test_it_is_a_row_of_table_2_where_there_are_rainfall_histories(zoo: Run, site: str, tmp_path: Path) -> None:
     line = "rain-table rain.csv --rows 600 --hours 24 --seed 1"
     zoo(*line.split(), check=True, PYTHONPATH=site)

@@ -68,7 +68,11 @@ def in_one_benchmark(kind: str, commands: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.fresh
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    # The slowest two, which differ from the others in the check of their one file.
+    [pytest.param(kind, marks=[pytest.mark.nightly] * (kind in ("risk-model", "exporter"))) for kind in KINDS],
+)
 def test_a_new_plugin_works(kind: str, environment: Environment, prepared_process: PreparedProcess) -> None:
     folder = environment.python.parents[2] / f"zoo-my-{kind}"
     assert "Apache License" in (folder / "LICENSE").read_text()

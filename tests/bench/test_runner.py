@@ -314,6 +314,7 @@ def wait_until_gone(group: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_kill_9_leaves_whole_results_and_the_next_call_goes_on(
     tmp_path: Path, patches: Path, zoo: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -369,7 +370,11 @@ def long_trial(trial: Make) -> TrialConfig:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("failures", "statuses"),
-    [("SIGABRT", ["failed", "ok"]), ("SIGKILL", ["ok"]), ("SIGKILL SIGKILL SIGKILL", ["ok"])],
+    [
+        ("SIGABRT", ["failed", "ok"]),
+        ("SIGKILL", ["ok"]),
+        pytest.param("SIGKILL SIGKILL SIGKILL", ["ok"], marks=pytest.mark.nightly),
+    ],
 )
 def test_a_failed_training_resumes(tmp_path: Path, trial: Make, failures: str, statuses: list[str]) -> None:
     config = long_trial(trial)

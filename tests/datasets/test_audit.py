@@ -299,7 +299,13 @@ REAL_SPLITS = {
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::zoo.datasets.splits.LeakageWarning")
-@pytest.mark.parametrize(("options", "leaks"), REAL_SPLITS.values(), ids=REAL_SPLITS.keys())
+@pytest.mark.parametrize(
+    ("options", "leaks"),
+    [
+        pytest.param(*split, id=name, marks=[pytest.mark.nightly] * (name != "random"))
+        for name, split in REAL_SPLITS.items()
+    ],
+)
 def test_the_real_tiles_leak_at_random_and_not_in_scenes_or_guarded_columns(
     real_rgb: Path, options: dict[str, str], leaks: bool
 ) -> None:
