@@ -338,6 +338,7 @@ def test_kill_9_leaves_whole_results_and_the_next_call_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_kill_9_in_a_training_costs_no_step_twice_and_no_bit(tmp_path: Path, patches: Path, trial: Make) -> None:
     arguments = [*bench_arguments(patches, "normed", tmp_path / "killed"), "--steps", "120"]
     process = subprocess.Popen(

@@ -185,6 +185,7 @@ def test_a_failing_model_gets_a_row_and_an_exit_code(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_train_is_killed_resumed_and_leaves_a_bundle_with_pictures(zoo: Zoo, patches: Path, tmp_path: Path) -> None:
     line = "train unet --option widths=[4,4,4,4,4] --steps 400 --crop 32 --batch-size 4 --precision fp32 --out run"
     arguments = [*line.split(), "--data", str(patches), "--group-column", "scene"]

@@ -68,6 +68,7 @@ def stop_after(blocks: int, error: type[BaseException] = KeyboardInterrupt):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     predictor: Predictor, write_scene: WriteScene, tmp_path, start_session
 ) -> None:
