@@ -391,6 +391,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": Tensor.tanh,
     "hardsigmoid": F.hardsigmoid,
     "swish in place": lambda branch: branch.mul_(branch.sigmoid()).sigmoid(),
+    "sigmoid by keyword": lambda branch: torch.sigmoid(input=branch),
     "softmax over positions": lambda branch: branch.flatten(1).softmax(dim=1).view_as(branch),
 }
 

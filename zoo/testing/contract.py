@@ -700,12 +700,15 @@ class _Unsaturated(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs = dict(kwargs or {})
+        if not args and function in (*_RELU, *_SATURATING):
+            args = (kwargs.pop("input"),)
         if function in _RELU:
             return F.leaky_relu(args[0], 0.1)
         if function in _SATURATING:
             # The copy keeps its value if the model changes the input in place, as x.mul_(x.sigmoid()) does.
             args = (args[0].clone().asinh().asinh(), *args[1:])
-        return function(*args, **(kwargs or {}))
+        return function(*args, **kwargs)
 
 
 def _targets(model: ModelUnderTest) -> Tensor:
