@@ -176,6 +176,8 @@ def test_names_plugins_and_folders_are_checked() -> None:
         specs_to_check("my_cee")
     with pytest.raises(ConfigError, match=r"'zoo-absent' is not installed\. pip install --editable \./zoo-absent"):
         specs_to_check("./zoo-absent")
+    with pytest.raises(ConfigError, match="is a file, not a name or a folder"):
+        specs_to_check("zoo-absent/pyproject.toml")
     with pytest.raises(PluginError, match="zoo-bad: RuntimeError: boom"):
         specs_to_check("zoo-bad")
 

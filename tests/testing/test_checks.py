@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -505,9 +506,13 @@ def test_making_a_model_leaves_the_global_generator_alone() -> None:
 
 
 def test_no_network_refuses_and_records_connections() -> None:
+    logger = logging.getLogger("huggingface_hub")
+    assert logger.isEnabledFor(logging.WARNING)
     with no_network() as refused, pytest.raises(NetworkRefusedError):
+        assert not logger.isEnabledFor(logging.WARNING)
         socket.create_connection(("203.0.113.1", 80), timeout=1)
     assert "203.0.113.1" in refused[0]
+    assert logger.isEnabledFor(logging.WARNING)
 
 
 def test_zoo_testing_imports_no_pytest() -> None:

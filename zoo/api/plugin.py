@@ -132,7 +132,8 @@ def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:
 
     Raises:
         UnknownNameError: if it is none of these.
-        ConfigError: if the plugin of the folder is not installed, or registers nothing that has a contract.
+        ConfigError: if the name is a file, or the plugin of the folder is not installed or registers nothing that has a
+            contract.
         PluginError: if the plugin failed or is disabled.
     """
     found, plugin = catalogue(), name
@@ -149,6 +150,9 @@ def specs_to_check(name: str) -> tuple[list[Spec], dict[str, Any]]:
             raise ConfigError(f"the plugin {plugin!r} is not installed", where=name, hint=hint) from None
         if not reports and Path(name).is_dir():
             return [found.datasets.get("folder")], {"root": name}
+        if not reports and Path(name).is_file():
+            hint = "Name the folder of the plugin's pyproject.toml"
+            raise ConfigError("is a file, not a name or a folder", where=name, hint=hint) from None
         if not reports:
             raise
     for report in reports:

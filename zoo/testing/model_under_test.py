@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +120,8 @@ class ModelUnderTest:
 def no_network() -> Iterator[list[str]]:
     """Block connections and name look-ups inside the ``with`` block.
 
-    ``time.sleep`` returns immediately, so that retries do not wait.
+    ``time.sleep`` returns immediately, so that retries do not wait. Warnings in logs, such as those of huggingface_hub
+    about the refused connections, are not printed.
 
     Yields:
         A list that collects every blocked destination, even if the caller catches the error.
@@ -137,4 +139,9 @@ def no_network() -> Iterator[list[str]]:
         patch.object(socket.socket, "connect_ex", refuse),
         patch.object(time, "sleep", lambda seconds: None),
     ):
-        yield refused
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.WARNING))
+        try:
+            yield refused
+        finally:
+            logging.disable(before)
