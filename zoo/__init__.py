@@ -8,10 +8,8 @@ The names below are the public API: every command calls one of these functions. 
 ['drs_unet', 'enhanced_unet', 'unet']
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""Type checkers read it as true. Importing it from typing would take most of the time of ``import zoo``."""
 
 if TYPE_CHECKING:
     from zoo.api.benchmark import benchmark, plan_benchmark
@@ -124,6 +122,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _ROOMS:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ HEAVY = ("torch", "numpy", "lightning", "torchgeo", "segmentation_models_pytorch
 def test_listing_imports_nothing_heavy(arguments: list[str]) -> None:
     code = f"""
 import sys
+import textwrap
 from zoo.cli import run
 code = run({arguments!r})
 found = [name for name in {HEAVY!r} if name in sys.modules]
@@ -240,6 +242,26 @@ def test_a_hanging_plugin_is_named_and_can_be_interrupted(
     assert process.returncode == 130
     assert "interrupted while loading plugin 'zoo-slow'" in rest
     assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("module", ["signal", "click"])
+def test_ctrl_c_during_the_first_imports_prints_no_traceback(module: str) -> None:
+    """The module is the one whose import the signal interrupts."""
+    code = f"""
+        import os, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ("signal", "zoo.__main__"):
+            sys.modules.pop(name, None)
+        class Finder:
+            def find_spec(name, *_):
+                if name == {module!r}:
+                    os.kill(os.getpid(), 2)
+        sys.meta_path.insert(0, Finder)
+        from zoo.__main__ import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_plugins_show_provider_and_version(zoo: Zoo, install: Callable[[str, str], None]) -> None:

@@ -92,10 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run ``zoo`` with ``arguments`` (``sys.argv`` by default) and return the exit code."""
     try:
-        app = build_app()
-        register_commands(app)
-        # Outside standalone mode click returns the code of ctx.exit() instead of exiting with it.
         with _handle_termination():
+            app = build_app()
+            register_commands(app)
+            # Outside standalone mode click returns the code of ctx.exit() instead of exiting with it.
             code = app.main(args=arguments, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
