@@ -46,6 +46,7 @@ class Server(ThreadingHTTPServer):
         self.announce = True
         self.redirect: str | None = None
         self.stops_at: int | None = None
+        self.drips = False
         self.goes_on = threading.Event()
         self.asked: list[tuple[str, str | None]] = []
 
@@ -101,6 +102,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Connection", "close")
         self.end_headers()
+        for byte in body if server.drips else b"":
+            self.wfile.write(bytes([byte]))
+            if server.goes_on.wait(0.02):
+                return
         sent = server.cuts.pop(0) if server.cuts else len(body)
         for begin in range(0, sent, 1 << 16):
             self.wfile.write(body[begin : min(begin + (1 << 16), sent)])
@@ -171,6 +176,21 @@ def test_a_server_that_stalls_again_and_again_is_resumed_where_it_stopped(server
         server.goes_on.set()
     assert (tmp_path / "data.zip").read_bytes() == CONTENT
     assert len(server.asked) == 3
+
+
+def test_a_server_that_drips_is_given_up_and_resumed_by_the_next_call(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", (5.0, 0.1))
+    server.drips = True
+    with pytest.raises(
+        DataError, match=r"less than 1000 bytes a second in 0.1 s.*run the same command again to resume"
+    ):
+        fetch(remote(server, md5=MD5), tmp_path)
+    assert len(server.asked) == 3
+    received = (tmp_path / "data.zip.part").stat().st_size
+    assert 0 < received < 100
+    server.drips = False
+    fetch(remote(server, md5=MD5), tmp_path)
+    assert server.asked[-1][1] == f"bytes={received}-"
 
 
 def test_a_later_call_resumes(server, tmp_path):

@@ -38,11 +38,14 @@ except ImportError:  # Windows: two processes may download the same file; the ch
     fcntl = None  # type: ignore[assignment]
 
 CHUNK_BYTES = 1 << 16
-"""Bytes read at a time; the bytes of an incomplete chunk are lost when the connection breaks [O]."""
+"""Maximum number of bytes read at a time."""
 TIMEOUT = (15.0, 60.0)
 """Timeout in seconds for connecting and for receiving the next bytes [O]."""
+MIN_RATE = 1000.0
+"""Bytes per second below which a connection is given up, over the second timeout, as with the options --speed-limit and
+--speed-time of curl [O]. A server that sends a byte a minute never reaches the timeout."""
 RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts while no new bytes arrive; new bytes reset the count [O]."""
+"""Seconds between attempts; an attempt that reaches the minimum rate resets the count [O]."""
 MAX_RESTARTS = 2
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which a retry may succeed."""
@@ -224,6 +227,7 @@ class _Download:
         """Download the missing bytes; retry broken connections."""
         step = self._copy if urlsplit(self.url).scheme == "file" else self._request
         failures = restarts = 0
+        began = time.monotonic()
         while True:
             before = self.received
             try:
@@ -241,7 +245,9 @@ class _Download:
                     ) from None
                 self.discard()
             except _InterruptedError as interruption:
-                failures = 0 if self.received > before else failures
+                gained, seconds = self.received - before, time.monotonic() - began
+                began += seconds
+                failures = 0 if gained > MIN_RATE * seconds else failures
                 if failures >= len(RETRY_DELAYS_S):
                     raise NetworkError(
                         f"the download stopped at {self.received} bytes ({interruption})",
@@ -291,11 +297,18 @@ class _Download:
             self._receive(response, start, total)
 
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
-        done = start
+        done = counted = start
+        since = time.monotonic()
         try:
-            for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+            # read1 returns what has arrived; stream would wait for a whole chunk.
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 self.handle.write(chunk)
                 done += len(chunk)
+                seconds = time.monotonic() - since
+                if seconds >= TIMEOUT[1] and done != total:
+                    if done - counted < MIN_RATE * seconds:
+                        raise _InterruptedError(f"less than {MIN_RATE:g} bytes a second in {TIMEOUT[1]:g} s")
+                    counted, since = done, since + seconds
                 if total is not None and done > total:
                     raise _OtherVersionError
                 if self.progress is not None:
