@@ -325,7 +325,8 @@ def _step(times: Times, path: Path) -> np.timedelta64:
         raise DataError(
             "has one time and states neither its start nor its end", where=path, hint="Give files of several times"
         )
-    return np.min(np.diff(times))
+    step: np.timedelta64 = np.min(np.diff(times))
+    return step
 
 
 def _place_stamps(
