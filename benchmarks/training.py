@@ -2,7 +2,8 @@
 
 A step is forward, loss, backward, clipping and optimiser on one batch. "eager" is float32, channels first, torch's
 default AdamW, and hybrid convolutions that scale their outputs. "ours fp32" uses channels last and the fused AdamW;
-"ours bf16" adds mixed precision. In both, hybrid convolutions scale their kernels. "+ allocator" means that the
+"ours bf16" adds mixed precision, in which depthwise convolutions stay in float32; "bf16 everywhere" does not except
+them. In all three, hybrid convolutions scale their kernels. "+ allocator" means that the
 process raised glibc's thresholds, as `zoo train` and `zoo bench` do; one process runs with them and one without, and
 the two take turns. Losses are compared for the same weights, batches and order. Their noise is the effect of another
 seed of the weights.
@@ -18,6 +19,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,11 +34,11 @@ from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import raise_allocator_thresholds
 from zoo.registry import catalogue, create_model
 from zoo.schema import to_plain
-from zoo.training.compute import ComputeFormat, describe_environment
+from zoo.training.compute import ComputeFormat, depthwise_in_float32, describe_environment
 from zoo.training.recipes import get_recipe
 
-EAGER, FP32, BF16 = "eager", "ours fp32", "ours bf16"
-VARIANTS = (EAGER, FP32, BF16)
+EAGER, FP32, BF16, BF16_EVERYWHERE = "eager", "ours fp32", "ours bf16", "bf16 everywhere"
+VARIANTS = (EAGER, FP32, BF16, BF16_EVERYWHERE)
 ALLOCATORS = {"both": (False, True), "as installed": (False,), "raised": (True,)}
 
 
@@ -74,7 +76,7 @@ def eager(model: nn.Module) -> nn.Module:
 def make_step(variant: str, model: nn.Module, images: Tensor, masks: Tensor) -> Callable[[int], float]:
     """One training step on the batch that starts at an index; gives the loss."""
     recipe = get_recipe("quick")
-    precision = ComputeFormat("bf16" if variant == BF16 else "fp32", channels_last=variant != EAGER)
+    precision = ComputeFormat("bf16" if variant in (BF16, BF16_EVERYWHERE) else "fp32", channels_last=variant != EAGER)
     trained = copy.deepcopy(model).train().to(memory_format=precision.memory_format)
     trained = eager(trained) if variant == EAGER else trained
     fused = {} if variant == EAGER else {"fused": True}
@@ -85,7 +87,10 @@ def make_step(variant: str, model: nn.Module, images: Tensor, masks: Tensor) -> 
         stop = None if count is None else start + count
         batch = images[start:stop].to(memory_format=precision.memory_format)
         optimiser.zero_grad(set_to_none=True)
-        with precision.autocast(batch.device):
+        with (
+            precision.autocast(batch.device),
+            nullcontext() if variant == BF16_EVERYWHERE else depthwise_in_float32(trained),
+        ):
             logits = trained(batch)
         loss = loss_of(logits, masks[start:stop])
         loss.backward()

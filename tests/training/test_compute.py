@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from zoo.training import compute
 from zoo.training.compute import ComputeFormat, choose_format
@@ -93,3 +94,22 @@ def test_bf16_is_not_emulated(
     monkeypatch.setattr(compute, "bf16_in_hardware", lambda _: hardware)
     with ComputeFormat(precision, True).autocast(torch.device("cpu")):
         assert network()(torch.randn(1, 3, 8, 8)).dtype == expected
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["plain", "checkpointed"])
+def test_depthwise_convolutions_compute_in_float32_under_autocast(repeated: bool) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 5, groups=8), nn.ReLU())
+    formats: list[torch.dtype] = []
+    layers[1].register_forward_hook(lambda layer, inputs, output: formats.append(output.dtype))
+    images = torch.randn(2, 4, 8, 8)
+    with compute.depthwise_in_float32(layers):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = checkpoint(layers, images, use_reentrant=False) if repeated else layers(images)
+            dense = layers[0](images)
+        out.float().sum().backward()
+    assert set(formats) == {torch.float32}
+    assert len(formats) == 1 + repeated
+    assert dense.dtype == torch.bfloat16
+    assert all(layer.weight.grad is not None for layer in layers[:2])
+    assert type(layers[1]) is nn.Conv2d

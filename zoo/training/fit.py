@@ -28,7 +28,7 @@ from zoo.jobs import ProgressCallback, ran_out_of_memory
 from zoo.physics.bands import records_light
 from zoo.registry import check_logits, create_loss
 from zoo.training.bundle_layout import LAST_CHECKPOINT
-from zoo.training.compute import ComputeFormat, choose_format
+from zoo.training.compute import ComputeFormat, choose_format, depthwise_in_float32
 from zoo.training.finetuning import Transfer
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
@@ -141,7 +141,7 @@ def fit(
         predictor, recipe, total, steps_a_pass * data.accumulate, transfer=transfer, radiometric=light
     )
     start = time.perf_counter()
-    with _quiet_lightning():
+    with _quiet_lightning(), depthwise_in_float32(model):
         trainer = pl.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=[device.index or 0] if device.type == "cuda" else 1,
