@@ -181,9 +181,7 @@ def test_a_server_that_stalls_again_and_again_is_resumed_where_it_stopped(server
 def test_a_server_that_drips_is_given_up_and_resumed_by_the_next_call(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", (5.0, 0.1))
     server.drips = True
-    with pytest.raises(
-        DataError, match=r"less than 1000 bytes a second in 0.1 s.*run the same command again to resume"
-    ):
+    with pytest.raises(DataError, match=r"less than 1000 bytes a second.*the same command again to resume"):
         fetch(remote(server, md5=MD5), tmp_path)
     assert len(server.asked) == 3
     received = (tmp_path / "data.zip.part").stat().st_size

@@ -116,9 +116,11 @@ class Handler(BaseHTTPRequestHandler):
                 return
             siblings = []
             for name, data in server.commits[commit].items():
-                entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": "0" * 40}
+                blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+                entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": blob}
                 if name.endswith((".safetensors", ".png")):
                     digest = hashlib.sha256(data).hexdigest()
+                    entry["blobId"] = "0" * 40
                     entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
                 siblings.append(entry)
             self.reply(200, {"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []})
@@ -364,12 +366,12 @@ def test_altered_weights_are_refused(hub: Hub, small_bundle: Path, tmp_path: Pat
     assert not list(own_cache.rglob("model.safetensors"))
 
 
-def test_an_altered_description_is_downloaded_again(hub: Hub, small_bundle: Path) -> None:
-    """Every later call used the file that had arrived, because a description has no checksum."""
+@pytest.mark.parametrize("name", ["bundle.json", "README.md"])
+def test_an_altered_text_is_refused_and_downloaded_again(hub: Hub, small_bundle: Path, name: str) -> None:
     files = content(small_bundle)
     hub.add("survey/slides", files)
-    hub.altered = {"bundle.json": b"x" * len(files["bundle.json"])}
-    with pytest.raises(ResultError, match=r"hf://survey/slides@main: not valid JSON.*Try again"):
+    hub.altered = {name: b"x" * len(files[name])}
+    with pytest.raises(DataError, match=r"are not the published file: sha1 .*Try again"):
         resolve("hf://survey/slides")
     hub.altered = {}
     assert content(resolve("hf://survey/slides")) == files

@@ -62,7 +62,8 @@ class RemoteFile:
         name: local name of the file, without a folder.
         size: size in bytes; None if unknown.
         md5: checksum in hex; None if unknown.
-        sha256: checksum in hex; None if unknown. It takes precedence over ``md5``.
+        sha256: checksum in hex; None if unknown. It takes precedence over the others.
+        git_sha1: name of the git blob in hex, which is the SHA-1 of its size and content; None if unknown.
 
     Raises:
         ConfigError: if the name is not a plain file name, or the scheme of the URL is not supported.
@@ -73,6 +74,7 @@ class RemoteFile:
     size: int | None = None
     md5: str | None = None
     sha256: str | None = None
+    git_sha1: str | None = None
 
     def __post_init__(self) -> None:
         if self.name in {"", ".", ".."} or any(character in self.name for character in "/\\\0"):
@@ -82,9 +84,8 @@ class RemoteFile:
     @property
     def digest(self) -> tuple[str, str] | None:
         """Algorithm and expected checksum in lower case; None if no checksum is known."""
-        if self.sha256 is not None:
-            return "sha256", self.sha256.lower()
-        return None if self.md5 is None else ("md5", self.md5.lower())
+        known = {"sha256": self.sha256, "sha1": self.git_sha1, "md5": self.md5}
+        return next(((name, value.lower()) for name, value in known.items() if value is not None), None)
 
 
 class NetworkError(DataError):
@@ -431,8 +432,10 @@ def _difference(file: RemoteFile, path: Path) -> str | None:
         if file.digest is None:
             return None
         algorithm, expected = file.digest
+        prefix = f"blob {size}\0".encode() if algorithm == "sha1" else b""
         with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            hasher = hashlib.new(algorithm, prefix, usedforsecurity=False)
+            found = hashlib.file_digest(handle, lambda: hasher).hexdigest()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=path) from error
     return None if found == expected else f"{algorithm} {found} instead of {expected}"

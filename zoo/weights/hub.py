@@ -105,6 +105,7 @@ class _HubFile:
     name: str
     size: int | None = None
     sha256: str | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,8 +231,9 @@ def _list(address: HubAddress) -> _Listing:
         files = []
         for sibling in info.siblings or ():
             lfs = getattr(sibling, "lfs", None)
-            sha256 = None if lfs is None else lfs.sha256
-            files.append({"name": sibling.rfilename, "size": sibling.size, "sha256": sha256})
+            # The git blob of a large file holds a pointer to it instead of its content.
+            checksum = {"git_sha1": sibling.blob_id} if lfs is None else {"sha256": lfs.sha256}
+            files.append({"name": sibling.rfilename, "size": sibling.size, **checksum})
         listing = {"commit": info.sha, "files": files}
         return from_plain(listing, _Listing, what="list of files", where=address, error=DataError)
 
@@ -272,7 +274,7 @@ def _download(address: HubAddress, listing: _Listing, folder: Path, progress: Pr
     for one in files:
         url = f"{_endpoint()}/{address.repo}/resolve/{listing.commit}/{one.name}"
         target = part / one.name
-        remote = RemoteFile(url, target.name, one.size, sha256=one.sha256)
+        remote = RemoteFile(url, target.name, one.size, sha256=one.sha256, git_sha1=one.git_sha1)
 
         def show(received: int, _: int, before: int = done) -> None:
             if progress is not None:
