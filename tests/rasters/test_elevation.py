@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from rasterio.windows import Window
+from scipy import ndimage
 
 from zoo.rasters.elevation import elevation_warnings
 
@@ -44,9 +46,48 @@ def test_voids_of_zero_are_noticed() -> None:
     values[40:60, 500:530] = 0
     values[1000:1080, 1010:1040] = 0
     found = look(values)
-    assert found.startswith("3,000 pixels (0.25%), the first at row 40, column 500, are exactly 0 beside steps of more")
-    assert "more than 100 m" in found
+    assert found.startswith(
+        "3,000 pixels (0.25%), the first at row 40, column 500, are exactly 0 and far below the ground"
+    )
     assert look(terrain(1100)) == ""
+
+
+def ground(metres: float, amplitude: float, smooth: float = 20) -> NDArray[np.float32]:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(200, 200)), smooth)
+    return (metres + amplitude * noise / noise.std()).astype(np.float32)
+
+
+@pytest.mark.parametrize(("metres", "amplitude"), [(60, 3), (90, 8), (20, 0)])
+def test_an_enclosed_void_in_low_ground_is_noticed(metres: float, amplitude: float) -> None:
+    values = ground(metres, amplitude)
+    values[50:70, 80:120] = 0
+    assert look(values).startswith("800 pixels")
+    values[50:52, 119] = 5
+    assert look(values).startswith("798 pixels")
+    values[50:70, 100:] = 0
+    assert look(values) == "", "it may be a part of the sea"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.maximum(0, ground(0, 120)),
+        np.round(np.maximum(0, ground(0, 300, 5))),
+        np.maximum(0, ground(1, 2)),
+        np.maximum(0, np.abs(ground(0, 100)) - 8),
+    ],
+    ids=["islands", "steep islands in whole metres", "delta", "lakes"],
+)
+def test_water_at_0_is_no_void(values: NDArray[np.float32]) -> None:
+    assert (values == 0).any()
+    assert look(values) == ""
+
+
+def test_water_behind_dikes_is_no_void() -> None:
+    values = ground(-3, 1)
+    values[48:72, 78:122] = 6
+    values[50:70, 80:120] = 0
+    assert look(values, 5) == ""
 
 
 def test_the_sea_is_no_void() -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pyproj
 from numpy.typing import NDArray
 from rasterio.windows import Window
@@ -107,6 +108,14 @@ VOID_STEP, VOID_GRADIENT = 100.0, 2.0
 """Minimum step at the edge of a void, in metres and relative to the pixel size [O]. A patch of exactly 0 m is a void if
 at least half of its edge is such a step; of the edge of the sea, cliffs are a small part."""
 
+ENCLOSED_STEP, ENCLOSED_SHARE = 10.0, 0.9
+"""Minimum step in metres at the edge of an enclosed void, and the share of the edge that has it [O].
+
+A patch of exactly 0 m whose whole edge lies in one window is also a void if the step onto this share of its edge
+exceeds both the minimum and :data:`STEP` times the mean step from there to the next pixel. The ground falls to water
+as steeply as behind the shore, and a lake or lagoon at 0 m has a low outlet; dikes and quays are lower than 10 m, and
+polders lie below 0. Of a coast with cliffs, no window holds the whole edge."""
+
 WINDOW = 1024
 
 WINDOWS_PER_SIDE = 4
@@ -178,23 +187,44 @@ class _Voids:
         row, column = self._first
         return (
             f"{self._pixels:,} pixels ({self._pixels / self._seen:.2%}), the first at row {row}, column {column}, are "
-            f"exactly 0 beside steps of more than {self._step:.0f} m: they are probably voids, and the slopes at their "
-            "edges are wrong. gdal_edit.py -a_nodata 0 FILE declares 0 as missing"
+            "exactly 0 and far below the ground beside them: they are probably voids, and the slopes there are wrong. "
+            "gdal_edit.py -a_nodata 0 FILE declares 0 as missing"
         )
 
 
 def _voids(values: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
-    """Return the mask of pixels in patches of 0 at least half of whose edge is a step of more than ``step``."""
-    labels, count = ndimage.label(values == 0)
+    """Return the mask of pixels in voids, by :data:`VOID_STEP` and :data:`ENCLOSED_STEP`.
+
+    Args:
+        values: float32 (rows, columns), NaN where missing.
+        step: minimum step at the edge of a void that is not enclosed, in metres.
+    """
+    zero: NDArray[np.bool_] = values == 0
+    labels, count = ndimage.label(zero)
     if not count:
-        return np.zeros(values.shape, dtype=bool)
-    edges, steps = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    for patches, ground in ((labels, values), (labels.T, values.T)):
-        for inside, outside in ((patches[:-1], ground[1:]), (patches[1:], ground[:-1])):
-            edge = (inside > 0) & (outside != 0) & np.isfinite(outside)
-            edges += np.bincount(inside[edge], minlength=count + 1)
-            steps += np.bincount(inside[edge & (outside > step)], minlength=count + 1)
-    found: NDArray[np.bool_] = ((steps > 0) & (2 * steps >= edges))[labels]
+        return zero
+    shore = np.argwhere(zero & ~ndimage.binary_erosion(zero))
+    padded = np.pad(values, 2, constant_values=np.nan)
+    edges = pd.concat(
+        pd.DataFrame(
+            {
+                "patch": labels[tuple(shore.T)],
+                "ground": padded[tuple((shore + 2 + direction).T)],
+                "beyond": padded[tuple((shore + 2 + 2 * direction).T)],
+            }
+        )
+        for direction in np.array([(0, 1), (0, -1), (1, 0), (-1, 0)])
+    )
+    edges = edges[edges.ground != 0]
+    edges["relief"] = (edges.beyond - edges.ground).abs().where(edges.beyond != 0)
+    patches = edges.groupby("patch")
+    enclosed = patches.ground.count() == patches.ground.size()
+    edges = edges.dropna(subset="ground").join((STEP * patches.relief.mean()).rename("needed"), on="patch")
+    edges["high"] = edges.ground > step
+    edges["enclosed"] = edges.ground > edges.needed.clip(lower=ENCLOSED_STEP)
+    shares = edges.groupby("patch")[["high", "enclosed"]].mean()
+    void = (shares.high >= 0.5) | (enclosed & (shares.enclosed >= ENCLOSED_SHARE))
+    found: NDArray[np.bool_] = np.isin(labels, void.index[void])
     return found
 
 
