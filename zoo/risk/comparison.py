@@ -211,7 +211,7 @@ class Comparison:
                     "cv": outcome.cv,
                     "model": risk_models()[outcome.model].title,
                     **{
-                        SCORES[name]: f"{outcome.scores[name]:.3f}" if name in outcome.scores else "-"
+                        SCORES[name]: "-" if math.isnan(value := outcome.scores.get(name, math.nan)) else f"{value:.3f}"
                         for name in PRINTED_SCORES
                     },
                 }

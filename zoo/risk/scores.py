@@ -39,9 +39,9 @@ SCORES: Mapping[str, str] = MappingProxyType(
 )
 """Scores of Table 2 [P] and additional ones [O]: key in result files, and heading.
 
-Accuracy, balanced accuracy (mean recall of both labels) and MCC (Matthews' correlation, 0 if one label is never or
-always predicted) use a threshold of 0.5. MSE is the Brier score. ECE has
-:data:`RELIABILITY_BINS` bins.
+Accuracy, balanced accuracy (mean recall of both labels) and MCC (Matthews' correlation, NaN if one label is never or
+always predicted, as in :mod:`zoo.evaluation.metrics`; scikit-learn returns 0) use a threshold of 0.5. MSE is the Brier
+score. ECE has :data:`RELIABILITY_BINS` bins.
 """
 
 PRINTED_SCORES: tuple[str, ...] = tuple(name for name in SCORES if name != "rmse")
@@ -105,6 +105,9 @@ class SortedProbabilities:
         Args:
             times: how often each row was drawn, (N,); None for once. AUC and PR-AUC exclude folds with only one drawn
                 label, and are NaN if no fold remains.
+
+        Returns:
+            The scores; NaN where one is undefined.
         """
         weight = np.ones(len(self.truth)) if times is None else times
         total = float(weight.sum())
@@ -121,7 +124,7 @@ class SortedProbabilities:
         return {
             "accuracy": (hits + rejections) / total,
             "balanced_accuracy": sum(recalls) / 2,
-            "mcc": (hits * total - positives * called) / math.sqrt(spread) if spread > 0 else 0.0,
+            "mcc": (hits * total - positives * called) / math.sqrt(spread) if spread > 0 else math.nan,
             "auc": float(area),
             "pr_auc": float(precision),
             "mse": square,
@@ -203,14 +206,18 @@ def intervals(
         seed: random seed.
 
     Returns:
-        (low, high) by score, widened to contain the score itself: draws repeat rows, which makes bins noisier, so a
-        calibration error near 0 is below most of its draws.
+        (low, high) by score that is defined, widened to contain the score itself: draws repeat rows, which makes bins
+        noisier, so a calibration error near 0 is below most of its draws.
     """
     drawn = block_bootstrap(
         lambda times: _finite(judged.scores(times)), units, len(judged.truth), repeats=repeats, seed=seed
     )
-    scores = judged.scores()
-    return {name: (min(low, scores[name]), max(high, scores[name])) for name, (low, high) in drawn.items()}
+    scores = _finite(judged.scores())
+    return {
+        name: (min(drawn[name][0], score), max(drawn[name][1], score))
+        for name, score in scores.items()
+        if name in drawn
+    }
 
 
 def paired_intervals(
