@@ -590,6 +590,28 @@ def test_coordinates_of_0_0_are_missing_ones(tmp_path: Path) -> None:
         read_table(tmp_path / "a.gpkg", "presence")
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("presence,slope,rain\n0,1,2\n1,2\n0,3,4\n", "line 3 has 2 fields, and the heading has 3"),
+        ("presence;slope;rain\n0;1;2\n1;2;3\n0;1", "line 4 has 2 fields, and the heading has 3"),
+        ("presence slope rain\n0 1 2\n1  2\n", "line 3 has 2 fields, and the heading has 3"),
+    ],
+    ids=["a missing cell", "a truncated file", "spaces"],
+)
+def test_a_row_with_fewer_cells_than_the_heading_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=problem):
+        read_table(path, "presence")
+
+
+def test_rows_without_the_last_separator_of_the_heading_and_blank_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("presence,slope,\n" + "".join(f"{n % 2},{n}\n  \n\n" for n in range(20)) + ",,\n")
+    assert len(read_table(path, "presence").labels) == 20
+
+
 def test_a_separator_at_the_end_of_each_row_shifts_no_column(tmp_path: Path) -> None:
     data, path = frame()[["slope", "presence", "X", "Y"]], tmp_path / "a.csv"
     header, *rows = data.to_csv(index=False).splitlines()

@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ TEXT_SUFFIXES = frozenset({".csv", ".txt", ".tsv"})
 PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 MAX_COLUMNS = 5_000
-_SEEN_ROWS = 100
-"""Number of rows to read to recognise the layout of a file."""
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS_SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
@@ -54,15 +52,15 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
         as_text: keep cells as text, empty where missing; decimal commas are still replaced by points.
 
     Raises:
-        DataError: if the file cannot be opened, two columns have the same name, or a comma may be a decimal or a
-            thousands separator.
+        DataError: if the file cannot be opened, two columns have the same name, a row has fewer fields than the
+            heading, or a comma may be a decimal or a thousands separator.
         Exception: any error that pandas raises for a damaged file.
     """
     encoding, separator = _layout(path, notes)
     rows = _rows(path, encoding, separator)
     # pandas renames a repeated column silently.
     header = _header(rows, path)
-    trailing = _ends_in_separators(rows, len(header))
+    trailing = _end_in_separators(rows, header, path)
     layout: dict[str, Any] = {"index_col": False, "usecols": range(len(header))} if trailing else {}
     if as_text:
         layout |= {"dtype": str, "keep_default_na": False}
@@ -152,13 +150,29 @@ def _header(rows: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
     return header
 
 
-def _ends_in_separators(rows: Iterator[tuple[int, list[str]]], names: int) -> bool:
-    """Whether every row has one separator more than the header; pandas would shift all columns by one."""
-    try:
-        return all(len(row) == names + 1 and not row[-1] for _, row in islice(rows, _SEEN_ROWS))
-    except DataError:
-        # A cell may be longer than the reader allows, such as the outline of a polygon.
-        return False
+def _end_in_separators(rows: Iterator[tuple[int, list[str]]], header: list[str], path: Path) -> bool:
+    """Return whether every row has one separator more than the header; pandas would shift all columns by one.
+
+    Raises:
+        DataError: if a row has fewer fields than the header, which pandas would fill with missing values.
+    """
+    needed = max((number for number, name in enumerate(header, 1) if name.strip()), default=0)
+    trailing: set[bool] = set()
+    for line, row in _without_long_cells(rows):
+        if len(row) < needed and any(cell.strip() for cell in row):
+            raise DataError(
+                f"line {line} has {len(row)} fields, and the heading has {len(header)}",
+                where=path,
+                hint="Is the file truncated? An empty cell at the end of a row needs its separator too",
+            )
+        trailing.add(len(row) == len(header) + 1 and not row[-1])
+    return trailing == {True}
+
+
+def _without_long_cells(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows before the first cell that is longer than the reader allows, such as the outline of a polygon."""
+    with suppress(DataError):
+        yield from rows
 
 
 def _encoding(path: Path) -> str:
