@@ -58,7 +58,7 @@ def main() -> None:
     )
     model.bundle = replace(model.bundle, label="demo", notes=NOTES)
     model.save(options.out, half=True, overwrite=True)
-    model.write_card(data="synthetic", **DATA)
+    model.write_card(data="synthetic", data_options=DATA)
     print(f"\n{model}")
 
 

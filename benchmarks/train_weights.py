@@ -127,9 +127,9 @@ def main() -> None:
         model.bundle = replace(model.bundle, data=data, options=plain, notes=one.notes)
         model.save(options.out / one.folder, half=True, overwrite=True)
         # The usual distance of tiles, by which zoo map --unlike judges others.
-        model.evaluate(options.patches, split="val", record=True, **DATA)
-        model.evaluate(options.patches, adapted=True, record=True, **DATA)
-        model.write_card(data=options.patches, **DATA)
+        model.evaluate(options.patches, split="val", record=True, data_options=DATA)
+        model.evaluate(options.patches, adapted=True, record=True, data_options=DATA)
+        model.write_card(data=options.patches, data_options=DATA)
         print(f"\n{model}")
 
 

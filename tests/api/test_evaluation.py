@@ -59,10 +59,11 @@ def test_figures_are_recorded_on_request(folder: Path, patches: Path, capsys: py
 
 def test_adapting_for_a_measurement_is_adapting_to_each_scene(folder: Path, patches: Path) -> None:
     model = zoo.load(folder, device="cpu")
-    found = model.evaluate(patches, group_column="scene", test_groups=["s0", "s1"], adapted=True)
+    data = {"group_column": "scene", "test_groups": ["s0", "s1"]}
+    found = model.evaluate(patches, data_options=data, adapted=True)
     for name, one in zip(("s0", "s1"), found.measured[1:], strict=True):
-        there = model.adapt(patches, group_column="scene", test_groups=["s0", "s1"], split="test", groups=[name])
-        alone = there.evaluate(patches, group_column="scene", test_groups=[name])
+        there = model.adapt(patches, data_options=data, split="test", groups=[name])
+        alone = there.evaluate(patches, data_options={**data, "test_groups": [name]})
         assert alone["dice"] == pytest.approx(one.dice, abs=1e-6)
     assert model.adaptation is None
 
@@ -72,10 +73,10 @@ def test_images_are_magnified_and_turned_on_request(
 ) -> None:
     model = zoo.load(folder, device="cpu")
     data = {"group_column": "scene", "test_groups": ["s0"]}
-    found = model.evaluate(patches, adapted=True, scales=(1.5,), tta=True, **data)
-    there = model.adapt(patches, split="test", groups=["s0"], scales=(1.5,), **data)
-    assert found["dice"] == pytest.approx(there.evaluate(patches, tta=True, **data)["dice"], abs=1e-6)
-    assert found["dice"] != model.evaluate(patches, adapted=True, **data)["dice"]
+    found = model.evaluate(patches, adapted=True, scales=(1.5,), tta=True, data_options=data)
+    there = model.adapt(patches, split="test", groups=["s0"], scales=(1.5,), data_options=data)
+    assert found["dice"] == pytest.approx(there.evaluate(patches, tta=True, data_options=data)["dice"], abs=1e-6)
+    assert found["dice"] != model.evaluate(patches, adapted=True, data_options=data)["dice"]
     line = ["evaluate", str(folder), "--data", str(patches), *DATA, "--test-groups", "s0"]
     for options, complaint in (
         (["--scales", "1.5"], "need adapted statistics"),

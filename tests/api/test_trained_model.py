@@ -182,7 +182,7 @@ def test_evaluate_and_adapt(trained_bundle: Path, patches: Path, tmp_path: Path)
     assert own.same_patches
     assert own["dice"] == pytest.approx(model.bundle.metrics["dice"], abs=1e-6)
     assert own.changed == ()
-    other = model.evaluate(patches, group_column="scene", test_groups=["s0"], threshold=0.5)
+    other = model.evaluate(patches, data_options={"group_column": "scene", "test_groups": ["s0"]}, threshold=0.5)
     assert (other.same_patches, other.threshold, other.stored) == (False, 0.5, {})
     assert "<table>" in other._repr_html_()
     notes: list[str] = []
@@ -199,9 +199,9 @@ def test_other_pixel_sizes_cause_a_warning(
     trained_bundle: Path, patches: Path, bundle: Path, write_scene: WriteScene
 ) -> None:
     model = zoo.TrainedModel(replace(Bundle.load(trained_bundle), pixel_size=10.0), device="cpu")
-    [warning] = model.evaluate(patches, group_column="scene", pixel_size=30).warnings
+    [warning] = model.evaluate(patches, data_options={"group_column": "scene", "pixel_size": 30}).warnings
     assert "have pixels of 30 m, but the model was trained on pixels of 10 m" in warning
-    assert model.evaluate(patches, group_column="scene", pixel_size=11).warnings == ()
+    assert model.evaluate(patches, data_options={"group_column": "scene", "pixel_size": 11}).warnings == ()
     model = zoo.TrainedModel(replace(Bundle.load(bundle), pixel_size=30.0), device="cpu")
     scene = write_scene(make_image(60, 60))
     [warning] = model.explain(scene, window=(5, 5, 40, 40), cells=2).warnings

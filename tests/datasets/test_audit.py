@@ -280,7 +280,7 @@ def test_the_audit_is_one_call_of_the_public_api(tmp_path: Path) -> None:
         mask[name : name + 4, 5:9] = 1
         Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
         Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
-    found = zoo.audit(tmp_path, split_by="random")
+    found = zoo.audit(tmp_path, data_options={"split_by": "random"})
     assert found.leaks
     assert repr(found) == f"<Audit: {found.verdict()}>"
     assert "exact: 1 of 1 test patches, against train (equal pixels)" in str(found)

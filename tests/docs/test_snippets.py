@@ -172,7 +172,7 @@ def test_the_notebook_runs_with_few_steps(tmp_path: Path) -> None:
     assert all(cell.outputs for cell in code if not cell.source.endswith("band.unit)")), "it is committed executed"
     for cell in code:
         cell.source = cell.source.replace("steps=60", "steps=2, data_options={'scenes': 3}")
-        cell.source = cell.source.replace('audit("synthetic"', 'audit("synthetic", scenes=3')
+        cell.source = cell.source.replace('audit("synthetic"', 'audit("synthetic", data_options={"scenes": 3}')
         cell.source = cell.source.replace('"synthetic", "test"', '"synthetic", "test", scenes=3')
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert (tmp_path / "prob.tif").is_file()

@@ -482,7 +482,7 @@ def describe(
     bands: Sequence[str] | None = None,
     picture: PathLike | None = None,
     progress: ProgressCallback | None = None,
-    **options: Any,
+    data_options: Mapping[str, Any] | None = None,
 ) -> Description:
     """Describe a split of a data set, or a raster of several bands.
 
@@ -492,7 +492,7 @@ def describe(
         bands: names of the channels to describe; all by default.
         picture: draw the description into this file (``.png``, ``.pdf``, ``.svg``).
         progress: called with the number of blocks done and the total.
-        **options: options of the data set, such as ``split_by="block"``.
+        data_options: options of the data set, such as ``{"split_by": "block"}``.
 
     Returns:
         Statistics of each channel, correlation and collinearity, balance of the classes and sizes of the landslides.
@@ -510,7 +510,7 @@ def describe(
 
         check_outputs([picture], [data] if isinstance(data, (str, os.PathLike)) else [], overwrite=True)
         check_picture(Path(picture))
-    found = _describe(data, split, bands, progress, options)
+    found = _describe(data, split, bands, progress, data_options or {})
     if picture is not None:
         from zoo.diagnostics.drawing import draw_description
         from zoo.rasters.map_frame import save_picture
@@ -524,7 +524,7 @@ def _describe(
     split: str,
     bands: Sequence[str] | None,
     progress: ProgressCallback | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Description:
     if isinstance(data, (str, os.PathLike)):
         name = os.fspath(data)
@@ -536,7 +536,7 @@ def _describe(
             return _describe_raster(name, bands, progress)
         from zoo.datasets.source import DataSource
 
-        source = DataSource.parse(name, options)
+        source = DataSource.of(name, options)
         return _describe_split(source.open(split), f"{source.label}, {split} split", bands, progress)
     return _describe_split(data, f"{data.split} split", bands, progress)
 
@@ -606,7 +606,7 @@ def audit(
     *,
     overlaps: bool = True,
     progress: StageCallback | None = None,
-    **options: Any,
+    data_options: Mapping[str, Any] | None = None,
 ) -> Audit:
     """Find what the train, val and test splits of a data set share.
 
@@ -617,7 +617,7 @@ def audit(
         data: name of a registered data set, path of a folder of images and masks, or data sets by split name.
         overlaps: search for shifted overlaps, the slowest of the checks.
         progress: called with the name of the stage, the number of items done and the total.
-        **options: options of the data set, such as ``split_by="block"`` or ``group_column="scene"``.
+        data_options: options of the data set, such as ``{"split_by": "block", "group_column": "scene"}``.
 
     Returns:
         The findings. ``leaks`` tells whether any two splits share data, and ``to_pandas()`` lists every pair.
@@ -626,7 +626,7 @@ def audit(
         ZooError: if the data are missing or damaged, or an option is invalid.
 
     Examples:
-        >>> found = zoo.audit("patches/", split_by="random")  # doctest: +SKIP
+        >>> found = zoo.audit("patches/", data_options={"split_by": "random"})  # doctest: +SKIP
         >>> found  # doctest: +SKIP
         <Audit: LEAK 379 of 396 test patches touch training patches>
         >>> found.to_pandas().head()  # doctest: +SKIP
@@ -636,5 +636,5 @@ def audit(
     if isinstance(data, Mapping):
         splits = data
     else:
-        splits = DataSource.of(data, options).open_splits()
+        splits = DataSource.of(data, data_options).open_splits()
     return audit_splits(splits, overlaps=overlaps, progress=progress)

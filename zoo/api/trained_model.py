@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -390,7 +390,7 @@ class TrainedModel:
         tta: bool = False,
         record: bool = False,
         progress: StageCallback | None = None,
-        **options: Any,
+        data_options: Mapping[str, Any] | None = None,
     ) -> SplitEvaluation:
         """Evaluate the model on a split that has masks.
 
@@ -405,7 +405,7 @@ class TrainedModel:
             record: store the figures in the bundle, replacing earlier ones of the same split, and save it if the model
                 has a folder. Maps and the model card quote them.
             progress: called with the stage, the number of patches done and the total.
-            **options: options of the data set, such as ``group_column="scene"``.
+            data_options: options of the data set, such as ``{"group_column": "scene"}``.
 
         Returns:
             The figures, and whether they come from the patches of the model's own training run.
@@ -422,7 +422,7 @@ class TrainedModel:
         """
         from zoo.api.evaluation import evaluate_split
 
-        source = self._source(data, options)
+        source = self._source(data, data_options)
         return evaluate_split(
             self,
             source,
@@ -435,11 +435,9 @@ class TrainedModel:
             progress=progress,
         )[0]
 
-    def _source(self, data: Data | None, options: dict[str, Any]) -> DataSource:
-        if isinstance(data, DataSource):
-            return DataSource(data.name, {**data.options, **options})
+    def _source(self, data: Data | None, data_options: Mapping[str, Any] | None) -> DataSource:
         if data is not None:
-            return DataSource.parse(os.fspath(data), options)
+            return DataSource.of(data, data_options)
         known = self.bundle.data.source
         if known is None:
             raise ConfigError(
@@ -452,7 +450,7 @@ class TrainedModel:
             error = UnknownNameError("data set", known.name, list_datasets(), where=self.folder)
             error.hint = provider.advice("The bundle was trained on data of", "register the data set again")
             raise error
-        return DataSource(known.name, {**known.options, **options})
+        return DataSource.of(known, data_options)
 
     def adapt(
         self,
@@ -467,7 +465,7 @@ class TrainedModel:
         seed: int = 0,
         progress: StageCallback | None = None,
         notify: Callable[[str], None] | None = None,
-        **options: Any,
+        data_options: Mapping[str, Any] | None = None,
     ) -> TrainedModel:
         """Re-estimate the normalisation statistics on unlabelled patches of another region.
 
@@ -487,7 +485,7 @@ class TrainedModel:
             seed: seed of that sample.
             progress: called with the stage, the number of items done and the total.
             notify: called with reasons why the result may be unreliable.
-            **options: options of the data set.
+            data_options: options of the data set.
 
         Returns:
             A new model; this one is unchanged. Its ``bundle.adaptation`` records what was done.
@@ -502,7 +500,7 @@ class TrainedModel:
         from zoo.training.adaptation import MAX_PIXELS, adapt
         from zoo.training.adaptation_data import open_target
 
-        source = self._source(data, options)
+        source = self._source(data, data_options)
         report = progress or (lambda stage, done, total: None)
         target = open_target(
             self.bundle, source, split, groups, lambda done, total: report("reading the target", done, total)
@@ -616,7 +614,7 @@ class TrainedModel:
         data: Data | None = None,
         overwrite: bool = False,
         notify: Callable[[str], None] | None = None,
-        **options: Any,
+        data_options: Mapping[str, Any] | None = None,
     ) -> Exported:
         """Export the model to one file that takes images in the units of the bands, and check its outputs.
 
@@ -627,7 +625,7 @@ class TrainedModel:
             data: patches to check it on; ``None`` for the model's own data. For ``fp32``, random images are enough.
             overwrite: replace an existing file.
             notify: called with messages while the export runs.
-            **options: options of the data set.
+            data_options: options of the data set.
 
         Raises:
             ZooError: if the model cannot be exported, or the outputs of the file differ.
@@ -643,8 +641,8 @@ class TrainedModel:
             to=to,
             precision=precision,
             overwrite=overwrite,
-            data=None if data is None else self._source(data, options),
-            data_options=options,
+            data=None if data is None else self._source(data, data_options),
+            data_options=data_options,
             note=notify or _ignore_message,
             warn=notify or _ignore_message,
         )
@@ -686,7 +684,7 @@ class TrainedModel:
         split: str = "test",
         notes: PathLike | None = None,
         progress: StageCallback | None = None,
-        **options: Any,
+        data_options: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write the model card into the folder of the bundle: ``README.md``, which the Hugging Face hub shows, and its
         pictures.
@@ -698,7 +696,7 @@ class TrainedModel:
             split: split of these patches.
             notes: TOML file with your own notes; :func:`zoo.api.weights.with_notes` lists its fields.
             progress: called with the stage, the number of patches done and the total.
-            **options: options of the data set.
+            data_options: options of the data set.
 
         Returns:
             The path of ``README.md``.
@@ -717,13 +715,13 @@ class TrainedModel:
         place = self.folder if folder is None else Path(folder)
         if place is None:
             raise ConfigError("the model is not saved", hint="Save it first: model.save(FOLDER)")
-        if data is None and options:
+        if data is None and data_options:
             raise ConfigError("data options need the data", hint="Name the patches: --data FOLDER")
         if notes is not None:
             self.bundle = with_notes(self.bundle, notes)
         measured = None
         if data is not None:
-            source = self._source(data, options)
+            source = self._source(data, data_options)
             measured = evaluate_split(self, source, split, record=True, progress=progress)[1:]
         return write_card(self, place, measured)
 

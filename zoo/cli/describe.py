@@ -61,7 +61,7 @@ def describe(
     wanted = parse_names(bands)
     is_raster = data.lower().endswith(RASTER_SUFFIXES) and not Path(data).is_dir()
     with data_warnings(), progress(f"describing {Path(data).name}") as show:
-        found = describe_data(data, split=split, bands=wanted, picture=picture, progress=show, **options)
+        found = describe_data(data, split=split, bands=wanted, picture=picture, progress=show, data_options=options)
     _print_head(found, is_raster)
     console = out()
     _print_channels(found, console)

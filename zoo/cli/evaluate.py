@@ -89,7 +89,7 @@ def evaluate(
             tta=tta,
             record=record,
             progress=show,
-            **collect(data_options, **given),
+            data_options=collect(data_options, **given),
         )
     if as_json:
         about = {"bundle": bundle, "data": found.data.to_dict(), "split": split, "patches": found.patches}

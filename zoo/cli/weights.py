@@ -201,7 +201,8 @@ def card(
         hint = f"Copy it first: zoo pull {bundle} --out runs/copy"
         raise ConfigError("a card can be written only into a local bundle folder of yours", where=bundle, hint=hint)
     with data_warnings(), stage_progress("reading the data") as show:
-        path = model.write_card(data=data, split=split, notes=notes, progress=show, **collect(data_options, **given))
+        options = collect(data_options, **given)
+        path = model.write_card(data=data, split=split, notes=notes, progress=show, data_options=options)
     out().print(model.quality(), markup=False)
     for text in model.quality_warnings():
         warn(text)
