@@ -1,4 +1,4 @@
-"""Compare the start-up time of the command line with importing torch: interleaved, medians.
+"""Compare the start-up time of the command line, and the imports of large commands, with importing torch.
 
 Install the plugin zoo-smp to see the cost of thousands of models; ``zoo models --all`` prints a row for each.
 "libraries" is the part that every command needs. Bytecode is kept, as in an installation.
@@ -29,6 +29,16 @@ COMMANDS = {
     "zoo models --all": [ZOO, "models", "--all"],
     "list_models": [sys.executable, "-c", "import zoo; print(len(zoo.list_models('*')))"],
     "zoo plugins": [ZOO, "plugins"],
+    **{
+        f"imports of {name}": [sys.executable, "-c", f"import {modules}"]
+        for name, modules in {
+            "zoo stack": "zoo.rasters.stacking",
+            "zoo risk": "zoo.risk.mapping, zoo.risk.calibration",
+            "zoo evaluate": "zoo.training.evaluate, zoo.datasets.folder",
+            "zoo map": "zoo.mapping.pipeline",
+            "zoo train": "zoo.bench.trial",
+        }.items()
+    },
     "import torch": [sys.executable, "-c", "import torch"],
 }
 
@@ -72,10 +82,10 @@ def main() -> None:
             }
         )
     torch = rows[-1]["median_ms"]
-    print(f"{'command':18} {'median ms':>10} {'least ms':>10} {'processor ms':>13} {'of torch':>9}")
+    print(f"{'command':24} {'median ms':>10} {'least ms':>10} {'processor ms':>13} {'of torch':>9}")
     for row in rows:
         print(
-            f"{row['command']:18} {row['median_ms']:10.0f} {row['least_ms']:10.0f} {row['processor_ms']:13.0f} "
+            f"{row['command']:24} {row['median_ms']:10.0f} {row['least_ms']:10.0f} {row['processor_ms']:13.0f} "
             f"{row['median_ms'] / torch:9.3f}"
         )
     listed = subprocess.run(COMMANDS["list_models"], check=True, capture_output=True, text=True).stdout.strip()

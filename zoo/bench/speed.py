@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.machine import is_busy
 from zoo.training.compute import Environment
@@ -314,6 +313,8 @@ def count_gmac(model: nn.Module, shape: tuple[int, int, int], device: torch.devi
         shape: channels, height, width of the image.
         device: device of the computation.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes long
+
     was_training = model.training
     model.eval()
     # The counter tracks gradients of parameters that a module gets as input, which do not exist here.

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from zoo.mapping.tiling import Block, BlockResult, Canvas, PixelRange, Plan, che
 from zoo.rasters.cog import COMPRESSIONS
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import read_ahead
-from zoo.rasters.vectors import Area
 from zoo.training.predictor import VIEWS, PlausibleRange, Predictor, in_views
+
+if TYPE_CHECKING:
+    from zoo.rasters.vectors import Area
 
 MapPrecision = Literal["fp32", "bf16", "auto"]
 

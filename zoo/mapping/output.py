@@ -34,13 +34,13 @@ from zoo.mapping.tiling import Plan, join
 from zoo.physics.bands import Band
 from zoo.rasters.cog import CogWriter
 from zoo.rasters.grid import Grid
-from zoo.rasters.polygons import PolygonOptions, PolygonReport, write_polygons
 from zoo.rasters.reading import window_of
 from zoo.rasters.stacks import Stack
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
+    from zoo.rasters.polygons import PolygonReport
     from zoo.training.bundle import Bundle
 
 PROBABILITY = Band("landslide_probability", "1", 0.0, 1.0, description="probability of a landslide")
@@ -477,6 +477,8 @@ def map_polygons(
     Raises:
         ZooError: if a raster is truncated, or the file cannot be written.
     """
+    from zoo.rasters.polygons import PolygonOptions, write_polygons
+
     starts: tuple[tuple[float, str], ...] = ((0.0, DEFAULT_CLASS),)
     if classes is not None:
         starts = tuple(zip((0.0, *classes.breaks), classes.names, strict=True))

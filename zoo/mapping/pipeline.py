@@ -1,4 +1,7 @@
-"""From a bundle and a scene to a map: adaptation, tiles, files, polygons and picture."""
+"""From a bundle and a scene to a map: adaptation, tiles, files, polygons and picture.
+
+geopandas and matplotlib take half a second to import, so they are imported only for a mask, polygons or a picture.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -46,14 +49,15 @@ from zoo.mapping.scene import Scene, open_scene
 from zoo.mapping.tiling import Block, PixelRange, Plan
 from zoo.rasters.cog import check_disk_space, check_geotiff_name
 from zoo.rasters.ground import pixel_area
-from zoo.rasters.polygons import check_polygons
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
-from zoo.rasters.vectors import Area
 from zoo.training.adaptation import Scales, adapt
 from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated
+
+if TYPE_CHECKING:
+    from zoo.rasters.vectors import Area
 
 DISK_FACTOR = 3.8
 """Disk space, as a multiple of the map's bytes: its blocks, a working file with overviews, and the finished file."""
@@ -92,10 +96,8 @@ class MapProducts:
         Raises:
             ConfigError: if a name is taken, has an unknown suffix, or exists.
         """
-        from zoo.rasters.map_frame import check_picture
-
         names = {one.absolute() for one in taken}
-        for path, check in ((self.polygons, check_polygons), (self.picture, check_picture)):
+        for path, check in ((self.polygons, _check_polygons), (self.picture, _check_picture)):
             if path is None:
                 continue
             if path.absolute() in names:
@@ -103,6 +105,24 @@ class MapProducts:
             names.add(path.absolute())
             check(path)
             check_output(path, inputs, overwrite=overwrite)
+
+
+def _check_polygons(path: Path) -> None:
+    from zoo.rasters.polygons import check_polygons
+
+    check_polygons(path)
+
+
+def _check_picture(path: Path) -> None:
+    from zoo.rasters.map_frame import check_picture
+
+    check_picture(path)
+
+
+def _area(path: Path, scene: Scene) -> Area:
+    from zoo.rasters.vectors import Area
+
+    return Area(path, scene.mosaic)
 
 
 class Runner(Protocol):
@@ -235,7 +255,7 @@ def map_bundle(
     with ExitStack() as exits:
         exits.enter_context(gdal_threads(request.scene[0]))
         scene = exits.enter_context(_open_scene(request, bundle))
-        mask = None if request.mask is None else Area(request.mask, scene.mosaic)
+        mask = None if request.mask is None else _area(request.mask, scene)
         clouds = exits.enter_context(Clouds(scene, file=request.cloud_mask, mask_bright=request.mask_clouds))
         _notify_all(notify, (*scene.choices, *clouds.sentences))
         warnings = _scene_warnings(scene, clouds)

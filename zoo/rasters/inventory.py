@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import geopandas
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -25,7 +24,9 @@ from zoo.rasters.grid import Grid
 from zoo.rasters.ground import Bounds, Ground, bounds_text, crs_name, window_bounds
 from zoo.rasters.palettes import check_background
 from zoo.rasters.stacks import Stack, same_pixels
-from zoo.rasters.vectors import project, read_vector
+
+if TYPE_CHECKING:
+    import geopandas
 
 PHASES: tuple[str, ...] = ("pre", "post")
 """Whether an image shows the ground before or after the landslides of its mask."""
@@ -124,6 +125,8 @@ def read_inventory(
         ConfigError: if the condition is not SQL, or an option lacks another that it requires.
         UnknownNameError: if a layer or column does not exist.
     """
+    from zoo.rasters.vectors import read_vector  # imports geopandas; many commands need only the dates of this module
+
     if date_column is not None and (image_date is None or phase not in PHASES):
         raise ConfigError(
             "dates of landslides can be used only with the date and phase of the image",
@@ -171,6 +174,8 @@ def _project(
     frame: geopandas.GeoDataFrame, crs: CRS, extent: Bounds, path: Path, notes: list[str]
 ) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
     """Return the rows that can be projected to a coordinate system, and their projected shapes."""
+    from zoo.rasters.vectors import project
+
     if CRS.from_user_input(frame.crs) != crs:
         notes.append(f"reprojected from {crs_name(frame.crs)} to {crs_name(crs)}")
     shapes, placed = project(frame, crs, extent)

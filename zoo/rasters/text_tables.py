@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXT_SUFFIXES = frozenset({".csv", ".txt", ".tsv"})
 
@@ -56,6 +57,8 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
             heading, or a comma may be a decimal or a thousands separator.
         Exception: any error that pandas raises for a damaged file.
     """
+    import pandas as pd  # data sets read only rows, without pandas
+
     encoding, separator = _layout(path, notes)
     rows = _rows(path, encoding, separator)
     # pandas renames a repeated column silently.
@@ -104,6 +107,9 @@ def read_text_rows(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[
 
 def to_numbers(values: pd.Series) -> pd.Series:
     """Return float64, NaN where a value is not a number."""
+    import pandas as pd
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
     if is_numeric_dtype(values) or is_bool_dtype(values):
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), index=values.index)
     # pd.to_numeric crashes at the same texts as the float parser of read_csv.
@@ -190,6 +196,8 @@ def _encoding(path: Path) -> str:
 
 
 def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes: list[str]) -> pd.DataFrame:
+    from pandas.api.types import is_numeric_dtype
+
     converted = []
     for name in table.columns:
         texts = table[name].dropna()

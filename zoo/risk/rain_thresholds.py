@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
-from scipy.stats import gaussian_kde, norm
+from scipy.special import ndtri
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.files import check_outputs
@@ -368,6 +368,8 @@ def _line(
         The four numbers; None if the events with a positive weight have one duration, or no normal distribution can
         be fitted.
     """
+    from scipy.stats import gaussian_kde  # takes half a second, too long for commands that read stored thresholds
+
     total = times.sum()
     middle_x, middle_y = times @ x / total, times @ y / total
     width = times @ (x - middle_x) ** 2
@@ -394,7 +396,7 @@ def _normal(x: NDArray[np.float64], height: float, mean: float, deviation: float
 
 def _scale(line: tuple[float, float, float, float], probability: float) -> float:
     intercept, _, mean, deviation = line
-    return float(10 ** (intercept + mean + deviation * norm.ppf(probability)))
+    return float(10 ** (intercept + mean + deviation * ndtri(probability)))
 
 
 def _counted(curve: Curve, hours: NDArray[np.float64], p: NDArray[np.float64], slid: NDArray[np.bool_]) -> Curve:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from zoo.errors import ConfigError
 
@@ -64,7 +63,8 @@ def auc(labels: NDArray[Any], probability: NDArray[np.float64]) -> float:
     negatives = len(truth) - positives
     if not positives or not negatives:
         return float("nan")
-    ranks = rankdata(probability)
+    _, place, ties = np.unique(probability, return_inverse=True, return_counts=True)
+    ranks = (ties.cumsum() - (ties - 1) / 2)[place]
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from zoo.errors import ConfigError, DataError, UnknownNameError
 from zoo.physics import PAPER_WEIGHTS, FeatureRange, RainParameters
@@ -425,7 +424,7 @@ def _intervals(
 
 
 def _dense_ranks(columns: NDArray[np.float64]) -> NDArray[np.int64]:
-    return rankdata(columns, method="dense", axis=0).astype(np.int64) - 1
+    return np.stack([np.unique(column, return_inverse=True)[1] for column in columns.T], axis=1)
 
 
 def _rank_correlation(
