@@ -86,7 +86,7 @@ def test_the_example_prints_what_the_documents_say(python: Run, site: str) -> No
     done = python(PLUGIN / "examples" / "train_on_a_table.py", check=True, PYTHONPATH=site)
     for document in (PLUGIN / "README.md", REPOSITORY / "docs" / "how_to" / "mondini.md"):
         text = document.read_text(encoding="utf-8")
-        (block,) = [block for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S) if "AUC" in block]
+        (block,) = [block for block in re.findall(r"^```text\n(.*?)^```", text, re.M | re.S) if "AUC" in block]
         assert _words(block) == _words(done.stdout)
         # Another processor or release of torch adds in another order.
         assert _numbers(block) == pytest.approx(_numbers(done.stdout), rel=0.2)

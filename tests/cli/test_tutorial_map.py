@@ -26,7 +26,7 @@ def blocks() -> list[tuple[str, str]]:
 
 def commands(text: str) -> list[list[str]]:
     """Return the command after each prompt, with fewer training steps and without timing."""
-    found = [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ ")]
+    found = [shlex.split(line[2:]) for line in text.replace("\\\n", "").splitlines() if line.startswith("$ ")]
     for one in found:
         if "--steps" in one:
             one[one.index("--steps") + 1] = STEPS

@@ -2,8 +2,9 @@
 
 A block marked ``bash`` or ``python`` is executed, page by page and in order, in a folder that holds the files which the
 examples name (``patches/``, ``scene.tif``, ``runs/unet`` ...). Training is cut to a few steps on small patches. The
-comment ``<!-- not executed: REASON -->`` above a block exempts it; its imports must still work. In a block without a
-language, which needs the reader's own files, every ``zoo`` command is parsed: its options must exist and fit.
+comment ``<!-- not executed: REASON -->`` above a block exempts it; its imports must still work. A block marked ``sh``
+needs the reader's own files. Every ``zoo`` command there, and in ``console`` and ``text``, is parsed: its options must
+exist and fit.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
 COMMANDS = [
     (block, command)
     for page in PAGES
-    for block in blocks(page, ("", "text", "bash", "console"))
+    for block in blocks(page, ("", "sh", "text", "bash", "console"))
     for command in block.commands
     if re.match(r"zoo [a-z]", command) and "..." not in command and "|" not in command
 ]
