@@ -321,7 +321,7 @@ def test_dates_that_do_not_help(tmp_path: Path) -> None:
         (datetime(2010, 7, 3, 12), (date(2010, 7, 3), date(2010, 7, 3))),
         (date(2010, 7, 3), (date(2010, 7, 3), date(2010, 7, 3))),
         *((nothing, None) for nothing in (None, "", "unknown", 0, np.nan, 2010.5, "2010-13", "2011-02-29")),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
     ],
 )
 def test_periods(value: Any, period: Any) -> None:
