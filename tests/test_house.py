@@ -41,7 +41,7 @@ MAY_IMPORT = {
     | {"deploy", "mapping", "weights", "api", "testing"},
 }
 ONLY_IN = {
-    "torchgeo": set(),
+    "torchgeo": {"datasets"},
     "albumentations": {"datasets"},
     "lightning": {"training", "datasets"},
     "rasterio": {"rasters"},
@@ -102,34 +102,26 @@ def sources(*under: str) -> Iterator[Path]:
 
 
 @cache
-def parse(path: Path) -> ast.Module:
-    """Return the syntax tree of a file; each file is parsed once."""
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def import_nodes(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    """Return the imports of a file, also those inside functions; those under TYPE_CHECKING are left out."""
-    found: list[ast.Import | ast.ImportFrom] = []
-    waiting: list[ast.AST] = [parse(path)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.append(node)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        elif not isinstance(node, ast.expr):
-            waiting += ast.iter_child_nodes(node)
-    return tuple(found)
-
-
-@cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Return the full names that a file imports."""
-    names: list[str] = []
-    for node in import_nodes(path):
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-    return tuple(names)
+    """Full names that a file imports; those under TYPE_CHECKING are left out. Each file is parsed once."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
 
 
 def room(path: Path) -> str:
@@ -194,24 +186,27 @@ def module_of(path: Path) -> str:
 
 
 def internal_imports(path: Path) -> Iterator[str]:
-    """Yield the modules of zoo that a file imports anywhere."""
-    for node in import_nodes(path):
-        if isinstance(node, ast.ImportFrom) and node.module:
+    """Yield the modules of zoo that a file imports anywhere; those under TYPE_CHECKING are left out."""
+    known = {module_of(one) for one in sources()}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield from {inner if inner in modules() else node.module} & modules()
-
-
-@cache
-def modules() -> frozenset[str]:
-    return frozenset(module_of(path) for path in sources())
+                yield from {inner if inner in known else node.module} & known
 
 
 def test_long_functions_have_a_reason() -> None:
     """A function of more than 80 lines of code carries a comment ``# long: REASON`` on its first lines."""
     for path in sources():
         lines = path.read_text(encoding="utf-8").splitlines()
-        for node in ast.walk(parse(path)):
+        for node in ast.walk(ast.parse("\n".join(lines))):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             first = node.body[0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from torch.utils.data import Dataset
+from torchgeo.datasets import NonGeoDataset
 
 import zoo.datasets
 from zoo.datasets.base import IGNORE, Patch, PatchDataset, stretch
@@ -40,7 +40,7 @@ class Memory(PatchDataset):
 
 def test_samples_have_the_promised_types():
     dataset = Memory()
-    assert isinstance(dataset, Dataset)
+    assert isinstance(dataset, NonGeoDataset)
     assert len(dataset) == 3
     sample = dataset[1]
     assert set(sample) == {"image", "mask"}

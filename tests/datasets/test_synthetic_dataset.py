@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torchgeo.datasets import NonGeoDataset
 
 from zoo.datasets import PatchDataset, Synthetic
 from zoo.datasets.synthetic.synthetic_dataset import split_scenes
@@ -19,8 +20,9 @@ def test_split(root):
     return Synthetic(root, "test", scenes=3)
 
 
-def test_it_is_a_data_set_of_the_zoo(test_split):
+def test_it_is_a_torchgeo_data_set_of_the_zoo(test_split):
     assert isinstance(test_split, PatchDataset)
+    assert isinstance(test_split, NonGeoDataset)
     assert test_split.bands == PAPER_CHANNELS
     assert test_split.pixel_size == 10.0
     assert len(test_split) == 16

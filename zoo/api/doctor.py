@@ -97,7 +97,7 @@ def _versions() -> Iterator[Finding]:
     for name, reason, advice in CONFLICTS:
         if _version(name) and (name not in DUPLICATE_PACKAGES or _version(DUPLICATE_PACKAGES[name])):
             yield Finding("versions", "problem", f"{name} {_version(name)} is installed: {reason}", advice)
-    known = [f"{name} {_version(name)}" for name in ("torch", "numpy", "lightning", "timm", "rasterio")]
+    known = [f"{name} {_version(name)}" for name in ("torch", "torchgeo", "numpy", "lightning", "timm", "rasterio")]
     if not wrong:
         yield Finding("versions", "ok", "all requirements are met: " + ", ".join(known))
     for extra, names in _extras().items():

@@ -1,6 +1,6 @@
-"""Data sets: patches with bands that have units, groups, and splits without leakage.
+"""Data sets as torchgeo classes: patches with bands that have units, groups, and splits without leakage.
 
-Importing this package does not import torch; names are loaded on first use.
+Importing this package imports neither torch nor torchgeo; names are loaded on first use.
 """
 
 from __future__ import annotations

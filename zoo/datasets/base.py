@@ -7,20 +7,18 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torchgeo.datasets import NonGeoDataset
 
 from zoo.errors import DataError
 from zoo.physics.bands import Band, display_bands
-
-if TYPE_CHECKING:
-    from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
 
 IGNORE = 255
 """Mask value of ignored pixels (nodata, padding), which are excluded from losses, metrics and statistics."""
@@ -68,7 +66,7 @@ def _name_patch_in_errors(read: Callable[..., Any]) -> Callable[..., Any]:
     return named
 
 
-class PatchDataset(Dataset[Sample], abc.ABC):
+class PatchDataset(NonGeoDataset, abc.ABC):
     """Base class of data sets: patches for segmentation with known bands and origin.
 
     A data set is one split. Its constructor is called as ``target(root=..., split=..., transforms=..., **options)``:
@@ -99,9 +97,6 @@ class PatchDataset(Dataset[Sample], abc.ABC):
     * NaN in an image is a missing value (nodata); normalisation replaces it with 0, the mean
     * a mask holds class indices 0..K-1, and :data:`IGNORE` for ignored pixels
     * all patches of a data set have the same height and width
-
-    Samples, ``transforms`` and :meth:`plot` are those of a torchgeo ``NonGeoDataset``, so torchgeo's data modules
-    accept these classes.
 
     >>> import numpy as np
     >>> from zoo.datasets import Patch, PatchDataset
@@ -220,8 +215,6 @@ class PatchDataset(Dataset[Sample], abc.ABC):
         Returns:
             A matplotlib figure that is not registered with pyplot, so that drawing thousands does not leak memory.
         """
-        from matplotlib.figure import Figure  # few commands draw, and the import takes long
-
         panels: list[tuple[str, Tensor]] = [("mask", sample["mask"])]
         if "prediction" in sample:
             panels.append(("prediction", sample["prediction"]))
@@ -277,7 +270,5 @@ def shape_text(shape: tuple[int | None, ...] | None) -> str:
 
 def _class_colours(classes: int) -> ListedColormap:
     """Return a dark background, orange-red landslides, distinct further classes, and grey for IGNORE at the end."""
-    from matplotlib.colors import ListedColormap
-
     named = ["#1b1f24", "#e4572e", "#f3a712", "#4c9f70", "#5b8dd9", "#a05bb5", "#c2c95b", "#7bd1c9"]
     return ListedColormap([named[index % len(named)] for index in range(classes)] + ["#9aa0a6"])

@@ -22,7 +22,7 @@ from zoo import __version__
 from zoo.errors import ConfigError
 from zoo.training.recipes import Precision
 
-PACKAGES = ("torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "scipy")
+PACKAGES = ("torch", "torchgeo", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "scipy")
 
 
 @dataclass(frozen=True)

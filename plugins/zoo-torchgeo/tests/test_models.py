@@ -9,19 +9,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torchgeo.models
 from torch import nn
-from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.models.api import list_models
 from zoo_torchgeo import unet, variants, vit
 from zoo_torchgeo.backbones import LEFT_OUT, TERRATORCH, UNETS, VITS
 from zoo_torchgeo.tokens import BandEmbedding
 
 import zoo
-from zoo.datasets import Patch, PatchDataset
 from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import Flag, catalogue, create_model_for, provider_of
@@ -36,25 +33,6 @@ SLOW = (check_output_shape, check_overfits, check_exportable, check_pretrained_e
 test_contract_of_a_real_one = model_contract(
     "torchgeo/unet-resnet18", checks=[check for check in CHECKS if check not in SLOW]
 )
-
-
-class Stripes(PatchDataset):
-    def __init__(self, root: Any = None, split: str = "train", transforms: Any = None) -> None:
-        self.split, self.transforms, self.bands = split, transforms, (Band("red", "1"), Band("nir", "1"))
-        self.patches = (Patch("north", group="valley"), Patch("south", group="valley"))
-
-    def read(self, index: int) -> tuple[Any, Any]:
-        mask = np.eye(32, dtype=np.uint8)
-        return np.stack([mask, 1 - mask]).astype(np.float32), mask
-
-
-def test_data_modules_of_torchgeo_accept_data_sets_of_the_zoo() -> None:
-    module = NonGeoDataModule(Stripes, batch_size=2)
-    module.setup("fit")
-    batch = next(iter(module.train_dataloader()))
-    assert batch["image"].shape == (2, 2, 32, 32)
-    assert batch["mask"].shape == (2, 32, 32)
-    assert module.plot({key: values[0] for key, values in batch.items()}) is not None
 
 
 def test_the_table_is_that_of_the_installed_torchgeo() -> None:
