@@ -10,8 +10,7 @@ import torch
 
 from tests.training.bundles import make_bundle
 from zoo.mapping.domain_shift import BandShift, DomainShift, measure_domain_shift
-from zoo.training.adaptation import adapt
-from zoo.training.adaptation_data import PatchSample
+from zoo.training.adaptation import PatchSample, adapt
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import Predictor
 

@@ -18,8 +18,7 @@ from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.schema import to_plain
-from zoo.training.adaptation import adapt
-from zoo.training.adaptation_data import PatchSample
+from zoo.training.adaptation import PatchSample, adapt
 from zoo.training.bundle import DESCRIPTION, AdaptationTarget, Bundle
 from zoo.training.running_statistics import State, measure_shift, stored_statistics
 

@@ -1,7 +1,6 @@
 """Losses leave out pixels to ignore and are finite on masks of nodata alone."""
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional as F
 
@@ -48,15 +47,6 @@ def test_cross_entropy_is_torchs_mean() -> None:
     mask[0, 0] = 255
     expected = F.cross_entropy(logits, mask, ignore_index=255)
     assert make("ce")(logits, mask) == pytest.approx(float(expected), rel=1e-6)
-
-
-@pytest.mark.parametrize("classes", [1, 2, 4])
-def test_dice_loss_is_that_of_segmentation_models_pytorch(classes: int) -> None:
-    logits, mask = torch.randn(2, classes, 8, 8), torch.randint(0, min(classes, 3), (2, 8, 8))
-    mask[:, :3] = 255
-    kept = list(range(1, classes)) or None
-    expected = smp.losses.DiceLoss("multiclass", classes=kept, ignore_index=255)(logits, mask)
-    assert make("dice")(logits, mask) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_dice_loss_is_one_minus_dice_for_a_hard_prediction() -> None:

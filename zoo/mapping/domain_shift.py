@@ -24,7 +24,7 @@ from zoo.mapping.clouds import Clouds
 from zoo.mapping.inference import single_threaded_passes
 from zoo.mapping.scene import Scene
 from zoo.mapping.tiling import PixelRange
-from zoo.training.adaptation_data import PatchSample
+from zoo.training.adaptation import PatchSample
 from zoo.training.bundle import Bundle
 from zoo.training.predictor import PlausibleRange
 from zoo.training.running_statistics import ImageDistances, order_of_use, replace_statistics, tracked_layers

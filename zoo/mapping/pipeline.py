@@ -50,8 +50,7 @@ from zoo.mapping.tiling import Block, PixelRange, Plan
 from zoo.rasters.cog import check_disk_space, check_geotiff_name
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
-from zoo.training.adaptation import Scales, adapt
-from zoo.training.adaptation_data import PatchSample
+from zoo.training.adaptation import PatchSample, Scales, adapt
 from zoo.training.bundle import AdaptationTarget, Bundle
 from zoo.training.compute import describe_environment
 from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated

@@ -23,7 +23,6 @@ from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.jobs import ProgressCallback
 from zoo.physics.display import bright_regions, display_colours
-from zoo.training.adaptation_data import PatchSample
 from zoo.training.bundle import (
     Adaptation,
     AdaptationSource,
@@ -387,3 +386,89 @@ def _overall_share(shifts: Iterable[Shift]) -> float:
 def _layer_shift(layer: str, scale: float, shift: Shift) -> LayerShift:
     chance = math.sqrt(shift.error) if math.isfinite(shift.error) else None
     return LayerShift(layer, scale, math.sqrt(shift.distance), chance, shift.share)
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """A random sample of patches, held in memory.
+
+    Attributes:
+        images: float32 ``(N, C, H, W)``, NaN where missing.
+        seen: number of patches in the stream.
+        blank: number of patches without a valid pixel; the sample excludes them.
+    """
+
+    images: Tensor
+    seen: int
+    blank: int
+
+    def __len__(self) -> int:
+        """Return the number of patches in the sample."""
+        return len(self.images)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield the patches in batches of ``size``; the last batch may be smaller."""
+        for first in range(0, len(self), size):
+            yield self.images[first : first + size]
+
+    def thinned(self, pixels: int) -> PatchSample:
+        """Return patches with at most ``pixels`` pixels, at least one patch, evenly spaced over the sample."""
+        count = min(len(self), max(1, pixels // (self.images.shape[-2] * self.images.shape[-1])))
+        places = torch.linspace(0, len(self) - 1, count).round().long()
+        return PatchSample(self.images[places], self.seen, self.blank)
+
+    @classmethod
+    def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
+        """Draw patches with at most ``pixels`` pixels, each with the same probability (reservoir sampling).
+
+        Args:
+            batches: float32 ``(B, C, H, W)``, all patches of the same size. The batch size does not change the sample.
+            names: names of the bands, for errors.
+            pixels: maximum number of pixels in the sample, which holds at least one patch.
+            seed: random seed.
+
+        Raises:
+            DataError: if a batch has another shape or contains an infinity, or if no patch has a valid pixel.
+        """
+        rng = np.random.default_rng(seed)
+        held: list[tuple[int, Tensor]] = []
+        room = seen = blank = 0
+        for batch in batches:
+            _check_batch(batch, names, held[0][1] if held else None)
+            room = room or max(1, pixels // (batch.shape[-2] * batch.shape[-1]))
+            for patch in batch:
+                seen += 1
+                if bool(torch.isnan(patch).any(0).all()):
+                    blank += 1
+                    continue
+                number = seen - blank - 1
+                place = number if number < room else int(rng.integers(number + 1))
+                if number < room:
+                    held.append((number, _copy(patch)))
+                elif place < room:
+                    held[place] = (number, _copy(patch))
+        if not held:
+            problem = "there is no patch" if not seen else f"all {seen} patches are nodata in a band at every pixel"
+            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that contains images")
+        return cls(torch.stack([patch for _, patch in sorted(held, key=lambda one: one[0])]), seen, blank)
+
+
+def _copy(patch: Tensor) -> Tensor:
+    # A view would keep the whole batch in memory.
+    return patch.detach().to("cpu", torch.float32, copy=True)
+
+
+def _check_batch(batch: Tensor, names: Sequence[str], first: Tensor | None) -> None:
+    if batch.ndim != 4 or batch.shape[1] != len(names):
+        raise DataError(
+            f"expected batches of shape (B, {len(names)}, H, W), got {tuple(batch.shape)}",
+            hint="The bundle takes " + ", ".join(names),
+        )
+    if first is not None and batch.shape[1:] != first.shape:
+        raise DataError(f"patches of shape {tuple(batch.shape[1:])} follow patches of shape {tuple(first.shape)}")
+    infinite = torch.isinf(batch)
+    if bool(infinite.any()):
+        band = int(infinite.any(0).flatten(1).any(1).nonzero()[0])
+        raise DataError(
+            "contains an infinity", where=f"band {names[band]!r} of the target", hint="Mark such pixels as nodata"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.datasets.base import SPLITS, Patch, PatchDataset
 from zoo.datasets.folder.folder_dataset import ImageFolder
 from zoo.datasets.source import DataSource
-from zoo.errors import ConfigError, DataError, UnknownNameError, ZooError
+from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.jobs import ProgressCallback
 from zoo.training.bundle import AdaptationTarget, Bundle
 
@@ -201,89 +201,3 @@ def _leakage_warning(bundle: Bundle, source: DataSource, patches: Sequence[Patch
     own = {(patch.group, patch.name) for patch in train.patches}
     shared = sum((patch.group, patch.name) in own for patch in patches)
     return [f"the model was trained on {shared} of the {len(patches)} patches of the target"] if shared else []
-
-
-@dataclass(frozen=True)
-class PatchSample:
-    """A random sample of patches, held in memory.
-
-    Attributes:
-        images: float32 ``(N, C, H, W)``, NaN where missing.
-        seen: number of patches in the stream.
-        blank: number of patches without a valid pixel; the sample excludes them.
-    """
-
-    images: Tensor
-    seen: int
-    blank: int
-
-    def __len__(self) -> int:
-        """Return the number of patches in the sample."""
-        return len(self.images)
-
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """Yield the patches in batches of ``size``; the last batch may be smaller."""
-        for first in range(0, len(self), size):
-            yield self.images[first : first + size]
-
-    def thinned(self, pixels: int) -> PatchSample:
-        """Return patches with at most ``pixels`` pixels, at least one patch, evenly spaced over the sample."""
-        count = min(len(self), max(1, pixels // (self.images.shape[-2] * self.images.shape[-1])))
-        places = torch.linspace(0, len(self) - 1, count).round().long()
-        return PatchSample(self.images[places], self.seen, self.blank)
-
-    @classmethod
-    def draw(cls, batches: Iterable[Tensor], names: Sequence[str], *, pixels: int, seed: int) -> PatchSample:
-        """Draw patches with at most ``pixels`` pixels, each with the same probability (reservoir sampling).
-
-        Args:
-            batches: float32 ``(B, C, H, W)``, all patches of the same size. The batch size does not change the sample.
-            names: names of the bands, for errors.
-            pixels: maximum number of pixels in the sample, which holds at least one patch.
-            seed: random seed.
-
-        Raises:
-            DataError: if a batch has another shape or contains an infinity, or if no patch has a valid pixel.
-        """
-        rng = np.random.default_rng(seed)
-        held: list[tuple[int, Tensor]] = []
-        room = seen = blank = 0
-        for batch in batches:
-            _check_batch(batch, names, held[0][1] if held else None)
-            room = room or max(1, pixels // (batch.shape[-2] * batch.shape[-1]))
-            for patch in batch:
-                seen += 1
-                if bool(torch.isnan(patch).any(0).all()):
-                    blank += 1
-                    continue
-                number = seen - blank - 1
-                place = number if number < room else int(rng.integers(number + 1))
-                if number < room:
-                    held.append((number, _copy(patch)))
-                elif place < room:
-                    held[place] = (number, _copy(patch))
-        if not held:
-            problem = "there is no patch" if not seen else f"all {seen} patches are nodata in a band at every pixel"
-            raise DataError(f"there is nothing to adapt to: {problem}", hint="Name a target that contains images")
-        return cls(torch.stack([patch for _, patch in sorted(held, key=lambda one: one[0])]), seen, blank)
-
-
-def _copy(patch: Tensor) -> Tensor:
-    # A view would keep the whole batch in memory.
-    return patch.detach().to("cpu", torch.float32, copy=True)
-
-
-def _check_batch(batch: Tensor, names: Sequence[str], first: Tensor | None) -> None:
-    if batch.ndim != 4 or batch.shape[1] != len(names):
-        raise DataError(
-            f"expected batches of shape (B, {len(names)}, H, W), got {tuple(batch.shape)}",
-            hint="The bundle takes " + ", ".join(names),
-        )
-    if first is not None and batch.shape[1:] != first.shape:
-        raise DataError(f"patches of shape {tuple(batch.shape[1:])} follow patches of shape {tuple(first.shape)}")
-    infinite = torch.isinf(batch)
-    if bool(infinite.any()):
-        band = int(infinite.any(0).flatten(1).any(1).nonzero()[0])
-        raise DataError(
-            "contains an infinity", where=f"band {names[band]!r} of the target", hint="Mark such pixels as nodata"
-        )
