@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import bootstrap as judge
+from scipy.stats import bootstrap as judge  # before scipy 1.15, `rng` is called `random_state`; both names work since
 
 from zoo.errors import ResultError
 from zoo.evaluation import comparison, metrics
@@ -34,7 +34,7 @@ def test_interval_of_pooled_dice_agrees_with_scipy() -> None:
 
     expected = judge(
         (counts.tp, counts.fp, counts.fn), pooled, paired=True, vectorized=True, method="percentile",
-        n_resamples=4000, rng=np.random.default_rng(1),
+        n_resamples=4000, random_state=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     low, high = interval(drawn.pooled(counts, metrics.dice))
     assert low == pytest.approx(expected.low, abs=2e-3)
@@ -43,7 +43,7 @@ def test_interval_of_pooled_dice_agrees_with_scipy() -> None:
 
 def test_interval_of_a_mean_over_images_agrees_with_scipy() -> None:
     values = np.random.default_rng(2).random(80)
-    expected = judge((values,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1))
+    expected = judge((values,), np.mean, method="percentile", n_resamples=4000, random_state=np.random.default_rng(1))
     drawn = Resampling.draw([str(i) for i in range(80)], replicates=4000)
     found = interval(drawn.per_image(values))
     assert found == pytest.approx(tuple(expected.confidence_interval), abs=5e-3)
