@@ -94,13 +94,21 @@ def late(install: Callable[[str, str], None]) -> Iterator[None]:
     registry.reload()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a bundle that is trained once."""
+    return tmp_path_factory.mktemp("late")
+
+
 @pytest.fixture
-def bundle(late: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def bundle(late: None, trained: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A bundle of a model that works as long as nothing makes it fail."""
-    patches = write_png_patches(tmp_path / "patches")
-    assert run(["train", "late", "--data", str(patches), "--out", str(tmp_path / "run"), *QUICK]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+    if not (trained / "run").exists():
+        patches = write_png_patches(trained / "patches")
+        arguments = ["--data", str(patches), "--no-speed", "--out", str(trained / "run"), *QUICK]
+        assert run(["train", "late", *arguments]) == 0
+        capsys.readouterr()
+    return trained / "run"
 
 
 @pytest.mark.slow
