@@ -208,8 +208,21 @@ LEFT_OUT = {
     "yolo": "detects boxes; it has no map of features that torchgeo exposes",
     "clay_v1_base": "terratorch makes it through a factory of its own that wants date and place with every image",
     "satmae": "terratorch has a head for it and no weights; its code must be fetched by hand",
-}
-"""Models of torchgeo and terratorch that are not available here, and the reason."""
+    "satclip": "embeds coordinates; it does not read images",
+    "tilenet": "returns one vector for a tile, and no map of features",
+    "presto": "reads the time series of a pixel, not an image",
+    "tessera": "reads the time series of a pixel, not an image",
+    "olmoearth_v1": "needs a package of its own, olmoearth_pretrain_minimal",
+    "deo_base": "torchgeo before 0.10 does not have it; it reads 3 or 10 fixed bands",
+    **dict.fromkeys(
+        (
+            "NAIP_RGBN_RESNET18_CHESAPEAKERSC", "SENTINEL2_FTW_PRUE_CCBY_EFNETB3",
+            "SENTINEL2_FTW_PRUE_CCBY_EFNETB5", "SENTINEL2_FTW_PRUE_CCBY_EFNETB7",
+        ),
+        "weights that torchgeo 0.8 does not have",
+    ),
+}  # fmt: skip
+"""Models and weights of torchgeo and terratorch that are not available here, and the reason."""
 
 
 MEASURED: Mapping[str, tuple[int, float]] = MappingProxyType(
