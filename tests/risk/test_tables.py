@@ -294,6 +294,27 @@ def test_decimal_commas_are_numbers(tmp_path: Path, separator: str) -> None:
     assert any("decimal signs in slope" in note for note in table.notes)
 
 
+def test_points_of_thousands_beside_decimal_commas_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{number % 2};{number},5;{number + 1}.575" for number in range(40)]
+    path.write_text("\n".join(["presence;slope;area", *rows]))
+    with pytest.raises(
+        DataError, match=r"column 'area': the point in '1.575' may be a decimal sign or group thousands"
+    ):
+        read_table(path, "presence")
+    path.write_text("\n".join(["presence;slope;area", *rows, "0;7,5;12.5"]))
+    assert 12.5 in set(read_table(path, "presence").features["area"])
+
+
+@pytest.mark.parametrize("text", ["−{}", "–{}", "'{}", "{}·5"])
+def test_numbers_with_typographic_signs_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{number % 2},{number if number % 4 else text.format(number + 1)}" for number in range(40)]
+    path.write_text("\n".join(["presence,curvature", *rows]))
+    with pytest.raises(DataError, match="is a number with a sign that is not part of a number"):
+        read_table(path, "presence")
+
+
 def test_commas_of_thousands_are_refused_not_guessed(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     rows = [f"{number % 2}\t{number + 1},{100 + number}" for number in range(40)]
@@ -432,6 +453,14 @@ def test_a_sparse_sheet_that_names_its_last_cell_is_refused_at_once(tmp_path: Pa
             archive.writestr(name, content)
     with pytest.raises(DataError, match="empty rows"):
         read_table(path, "presence")
+
+
+def test_the_first_of_several_sheets_is_read_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    with pd.ExcelWriter(path) as book:
+        for name in ("units", "old"):
+            frame().to_excel(book, sheet_name=name, index=False)
+    assert "only sheet 'units' was read, the first of 2" in read_table(path, "presence", drop=("X", "Y")).notes
 
 
 def test_an_exponent_beyond_all_numbers_is_refused_and_does_not_crash(tmp_path: Path) -> None:

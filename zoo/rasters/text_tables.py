@@ -25,6 +25,7 @@ MAX_COLUMNS = 5_000
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS_SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
+_THOUSANDS_POINTS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 
 
 def check_names(columns: Sequence[str], where: object) -> None:
@@ -79,7 +80,12 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
     )
     if as_text:
         table = table.fillna("")
-    return _with_decimal_commas(table, separator, path, notes) if separator != "," else table
+    if separator == ",":
+        return table
+    table, converted = _with_decimal_commas(table, separator, path, notes)
+    if converted:
+        _check_points(_rows(path, encoding, separator), path)
+    return table
 
 
 def read_text_rows(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
@@ -195,7 +201,34 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig"
 
 
-def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes: list[str]) -> pd.DataFrame:
+def _check_points(rows: Iterator[tuple[int, list[str]]], path: Path) -> None:
+    """Reject a column whose points may group thousands, because commas are the decimal signs of other columns.
+
+    Raises:
+        DataError: if the column has points, each of them before a group of three digits.
+    """
+    header = _header(rows, path)
+    grouped: dict[str, str] = {}
+    others: set[str] = set()
+    for _, row in _without_long_cells(rows):
+        for name, cell in zip(header, row, strict=False):
+            if _THOUSANDS_POINTS.fullmatch(cell.strip()):
+                grouped.setdefault(name, cell.strip())
+            elif "." in cell:
+                others.add(name)
+    for name, cell in grouped.items():
+        if name not in others:
+            raise DataError(
+                f"the point in {cell[:60]!r} may be a decimal sign or group thousands: other columns have commas",
+                where=f"{path}, column {name!r}",
+                hint="Save the table with decimal points and without group separators",
+            )
+
+
+def _with_decimal_commas(
+    table: pd.DataFrame, separator: str, path: Path, notes: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with points as decimal signs, and the names of the columns that had commas."""
     from pandas.api.types import is_numeric_dtype
 
     converted = []
@@ -219,7 +252,7 @@ def _with_decimal_commas(table: pd.DataFrame, separator: str, path: Path, notes:
         converted.append(str(name))
     if converted:
         notes.append(f"commas were read as decimal signs in {', '.join(converted)}")
-    return table
+    return table, converted
 
 
 def _with_point(text: object) -> str:

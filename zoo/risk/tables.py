@@ -66,6 +66,8 @@ _ROW_NUMBER = re.compile(
 )
 _WITH_UNIT = re.compile(r"[<>~≈]?\s*[-+]?\d+([.,]\d+)?\s*(%|°|‰|m|mm|cm|km|ft|deg|degrees?)?", re.IGNORECASE)
 """Numbers with a unit or a comparison sign, which are not classes."""
+_TYPOGRAPHIC = re.compile(r"'?[-+−–]?\d+([.·]\d+)?")
+"""Numbers with a minus or a raised point of typography, or an apostrophe, by which spreadsheets mark text."""
 
 _MAX_REPEATED_SHARE = 0.01
 """Share of repeated rows above which a warning is given [O]."""
@@ -205,7 +207,7 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
         if suffix == ".parquet":
             return pd.read_parquet(path), None
         if suffix == ".xlsx":
-            return _read_xlsx(path), None
+            return _read_xlsx(path, notes), None
         if suffix in _VECTOR:
             from zoo.rasters.vectors import read_features
 
@@ -230,7 +232,7 @@ def load_frame(path: Path, notes: list[str]) -> tuple[pd.DataFrame, NDArray[np.f
     )
 
 
-def _read_xlsx(path: Path) -> pd.DataFrame:
+def _read_xlsx(path: Path, notes: list[str]) -> pd.DataFrame:
     """Read the first sheet without pandas, which would rename repeated columns and unpack a zip bomb."""
     from openpyxl import load_workbook  # type: ignore[import-untyped]
 
@@ -243,7 +245,10 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
             hint="Save large tables as CSV or Parquet",
         )
     with closing(load_workbook(path, read_only=True, data_only=True)) as book:
-        rows = list(_rows(book.worksheets[0], path, values_only=True))
+        sheets = book.worksheets
+        rows = list(_rows(sheets[0], path, values_only=True))
+        if len(sheets) > 1:
+            notes.append(f"only sheet {sheets[0].title!r} was read, the first of {len(sheets)}")
     if any(cell is None for row in rows for cell in row):
         _check_formulas(path)
     rows = [row for row in rows if any(cell is not None for cell in row)]
@@ -505,7 +510,9 @@ def _check_plain_numbers(values: pd.Series, where: str) -> None:
     plain = texts.str.fullmatch(PLAIN_NUMBER)
     grouped = texts.str.fullmatch(_GROUPED) & ~plain
     measured = texts.str.fullmatch(_WITH_UNIT) & ~plain
+    typeset = texts.str.fullmatch(_TYPOGRAPHIC) & ~plain
     for found, share, what in (
+        (typeset, (typeset | plain).mean(), "a sign that is not part of a number"),
         (grouped, (grouped | plain).mean(), "group separators or a decimal comma"),
         (measured, measured.mean(), "a unit or a comparison sign"),
     ):
@@ -513,7 +520,7 @@ def _check_plain_numbers(values: pd.Series, where: str) -> None:
             raise DataError(
                 f"{texts[found].iloc[0][:60]!r} is a number with {what}",
                 where=where,
-                hint="Save the table with plain numbers such as 1234.5; --categorical names columns of classes",
+                hint="Save the table with plain numbers such as -1234.5; --categorical names columns of classes",
             )
 
 
