@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
+from PIL import Image
 from rasterio._env import get_gdal_config
 from rasterio.control import GroundControlPoint
 from rasterio.dtypes import _gdal_typename
@@ -395,3 +398,10 @@ def test_the_cache_holds_a_row_of_jpeg_2000_tiles(tmp_path: Path) -> None:
         with cache, rasterio.open(path) as file:
             file.read()
             assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES >= eleven_by_three
+
+
+@pytest.mark.nightly
+def test_a_picture_without_coordinates_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    code = f"from zoo.rasters.reading import read_raster; read_raster({str(tmp_path / 'a.png')!r})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""

@@ -46,6 +46,9 @@ from zoo.files import VRT_DEPTH, Closable
 from zoo.rasters.ground import crs_name, lacks_georeference, metres_per_pixel
 from zoo.rasters.palettes import Palette, is_grey_ramp
 
+# A scene or layer without coordinates is refused in words; for patches, see ignore_missing_georeference.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"zoo\.rasters\.reading")
+
 CACHE_BYTES = 128 * 2**20
 """Size in bytes of GDAL's cache of decoded blocks. It holds the JPEG 2000 tiles under a row of a map's blocks, so that
 each is decoded about once."""
