@@ -66,7 +66,7 @@ class RainSeries:
             step = int(np.argmax(invalid.reshape(len(invalid), -1).any(axis=1)))
             worst = float(np.nanmin(self.rate[step])) if not np.isinf(self.rate[step]).any() else math.inf
             raise DataError(
-                f"the rain at {time_text(self.starts[step])} is {worst:g} mm/h", hint="Mark missing rain as such"
+                f"the rain at {time_text(self.starts[step])} is {worst:g} mm/h", hint="Set missing rain to NaN"
             )
 
     @property

@@ -268,7 +268,7 @@ def _check_rain(rain: pd.Series[float], where: str) -> None:
         raise DataError(
             f"row {negative[0] + 2}: the rain is {rain.iloc[negative[0]]:g}",
             where=where,
-            hint="Mark missing rain as such",
+            hint="If it means missing, leave the cell empty",
         )
     highest = rain[~rain.isin(GAUGE_CODES)].max()
     coded = np.flatnonzero(np.isinf(rain) | (rain.isin(GAUGE_CODES) & ~(rain < 3 * highest)))

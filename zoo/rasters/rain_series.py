@@ -240,7 +240,7 @@ def join_pieces(pieces: list[RainPiece], reading: RainReading, notes: list[str])
         raise DataError(
             f"the rain at {time_text(starts[step])} is {np.nanmin(rate[step]):g} mm/h",
             where=pieces[owner[kept][step]].path,
-            hint="Mark missing rain as such",
+            hint="If it means missing, set it as the fill value or nodata value of the file",
         )
     try:
         return RainSeries(starts, ends, rate.astype(np.float32))
