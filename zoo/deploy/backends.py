@@ -370,7 +370,7 @@ class BackendModule(nn.Module):
                 f"needs images of at least {self.minimum_size}x{self.minimum_size} pixels, got "
                 f"{x.shape[2]}x{x.shape[3]}",
                 where=type(self).__name__,
-                hint="Use larger patches or pad them",
+                hint="Use larger images or pad them",
             )
         logits = torch.empty((x.shape[0], self.classes, *x.shape[2:]))
         if x.shape[0]:

@@ -87,7 +87,7 @@ class SegmentationModel(nn.Module):
             raise ModelError(
                 f"needs images of at least {self.minimum_size}x{self.minimum_size} pixels, got {shape[2]}x{shape[3]}",
                 where=where,
-                hint="Use larger patches or pad them",
+                hint="Use larger images or pad them",
             )
         weights = next(chain(self.parameters(), self.buffers())).dtype
         if x.dtype != weights and not _autocasts(x):
