@@ -13,8 +13,8 @@ import os
 import signal
 import sys
 from importlib import import_module
-from multiprocessing import forkserver
 
+from zoo.cli import main
 from zoo.jobs import prepare
 
 IMPORTED = (
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         import_module(name)
     gc.freeze()
     if serve() is None:
-        from zoo.cli import main
+        from multiprocessing import forkserver
 
         # The copies share one server of jobs. Python would start another, because it is not a child of theirs.
         forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None

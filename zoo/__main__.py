@@ -1,6 +1,7 @@
 """Entry point of the command ``zoo`` and of ``python -m zoo``."""
 
 import os
+import sys
 
 
 def main() -> None:
@@ -13,9 +14,21 @@ def main() -> None:
             signal.signal(signal.SIGINT, _stop)
     except KeyboardInterrupt:
         _stop()
+    _open_closed_streams()
     from zoo.cli import main
 
     main()
+
+
+def _open_closed_streams() -> None:
+    # "zoo ... >&-" starts without a standard output. The next file to be opened would take its number, and get what
+    # libraries print.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _stop(*_: object) -> None:

@@ -130,6 +130,24 @@ def test_bad_words_get_a_clear_line_and_exit_code_2(zoo: Zoo, arguments: list[st
     assert len(done.stderr.strip().splitlines()) <= 4
 
 
+@pytest.mark.parametrize(
+    ("streams", "code", "complaint"),
+    [
+        ("models >/dev/full", 2, "file that the output is sent to, is full"),
+        ("models <&- >&-", 0, ""),
+        ("modelss 2>&-", 2, ""),
+    ],
+)
+def test_a_full_disk_or_closed_streams_are_no_bug(streams: str, code: int, complaint: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = f"{Path(sys.executable).with_name('zoo')} {streams}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == (2 if complaint else 0)
+
+
 def test_a_failing_plugin_stops_only_strict_mode(zoo: Zoo, install: Callable[[str, str], None]) -> None:
     install("zoo-bad", "raise RuntimeError('boom')")
     listing = zoo("plugins", check=True).stdout

@@ -132,7 +132,7 @@ def _pictures(corpus: Path) -> None:
     numbers = np.stack([values, values])
     write_tiff(raster / "used-scales.tif", numbers, scales=(1e-4, 1e-4))
     write_tiff(raster / "used-south-up.tif", values, transform=Affine(10, 0, 600_000, 0, 10, 3_799_920))
-    write_tiff(raster / "used-missing-code.tif", np.where(values < 9, -9999, values).astype(np.int16))
+    write_tiff(raster / "used-missing-code.tif", np.where(values < 9, -9999, values.astype(np.int16)))
     alpha = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
     shown = {"colorinterp": alpha, "alpha": "UNSPECIFIED", "photometric": "MINISBLACK"}
     write_tiff(raster / "used-alpha.tif", np.stack([*numbers, values]), **shown)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
-import gc
 import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -78,15 +78,27 @@ def build_app() -> LazyGroup:
     return app
 
 
+def _end_process() -> None:
+    """End the process before Python takes torch and other libraries apart: a second in which some print complaints."""
+    if _exit_codes:
+        with suppress(OSError, ValueError):  # Python then reports it itself
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_exit_codes[-1])
+
+
+_exit_codes: list[int] = []
+# Python waits for all threads first, and calls what was registered first last: after the functions of all libraries.
+atexit.register(_end_process)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run ``zoo`` and exit.
 
     Codes: 0 success, 1 a trial or check failed or leakage was found, 2 bad input, 70 a bug, 130 interrupted.
     """
-    code = run(arguments)
-    # Freezing skips the garbage collection of torch and other modules at exit, which would take a second.
-    gc.freeze()
-    sys.exit(code)
+    _exit_codes.append(run(arguments))
+    sys.exit(_exit_codes[-1])
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -119,6 +131,10 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             _print_error("the name of a file is too long for this system", "Give a shorter name")
+            return EXIT_BAD_INPUT
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = "the disk" if error.filename is None else f"the disk of {os.fspath(error.filename)}"
+            _print_error(f"{where}, or a file that the output is sent to, is full", "Free some space")
             return EXIT_BAD_INPUT
         if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
             _print_error(
