@@ -33,9 +33,12 @@ RAY_HEAD = {
     "include_dashboard": False,
     "_system_config": {
         "health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4,
+        "worker_niceness": 0,
     },
 }  # fmt: skip
-"""Arguments of a Ray head that runs no work itself, and notices within seconds that a node died."""
+"""Arguments of a Ray head that runs no work itself, and notices within seconds that a node died.
+
+At Ray's own niceness of 15 its workers wait for minutes while other tests keep the processors busy."""
 
 # A slow machine is no failure.
 settings.register_profile("zoo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -344,6 +347,7 @@ def ray_node() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        _system_config={"worker_niceness": 0},
         runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
     )  # fmt: skip
     yield
