@@ -294,6 +294,17 @@ def test_decimal_commas_are_numbers(tmp_path: Path, separator: str) -> None:
     assert any("decimal signs in slope" in note for note in table.notes)
 
 
+@pytest.mark.parametrize("line", ["sep=;\n", "\ufeffSEP=;\r\n", '\n"sep=;"\n'])
+def test_a_line_that_states_the_separator_is_no_heading(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{number % 2};{number},5" for number in range(40)]
+    path.write_text(line + "\n".join(["presence;slope,a", *rows]), newline="")
+    assert set(read_table(path, "presence").features["slope,a"]) == {number + 0.5 for number in range(40)}
+    path.write_text(line + "\n".join(["presence;slope", *rows[:3], "1"]), newline="")
+    with pytest.raises(DataError, match=f"line {5 + line.count(chr(10))} has 1 fields"):
+        read_table(path, "presence")
+
+
 def test_points_of_thousands_beside_decimal_commas_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = [f"{number % 2};{number},5;{number + 1}.575" for number in range(40)]

@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 MAX_COLUMNS = 5_000
 
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t| ])"?', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 _THOUSANDS_SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 _THOUSANDS_POINTS = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
@@ -60,8 +62,9 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
     """
     import pandas as pd  # data sets read only rows, without pandas
 
-    encoding, separator = _layout(path, notes)
-    rows = _rows(path, encoding, separator)
+    form = _form(path, notes)
+    separator = form.separator
+    rows = _rows(path, form)
     # pandas renames a repeated column silently.
     header = _header(rows, path)
     trailing = _end_in_separators(rows, header, path)
@@ -73,7 +76,8 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
         path,
         sep=separator,
         skipinitialspace=separator == " ",
-        encoding=encoding,
+        skiprows=form.skipped_lines,
+        encoding=form.encoding,
         encoding_errors="replace",
         float_precision="round_trip",
         **layout,
@@ -84,7 +88,7 @@ def read_text_table(path: Path, notes: list[str], *, as_text: bool = False) -> p
         return table
     table, converted = _with_decimal_commas(table, separator, path, notes)
     if converted:
-        _check_points(_rows(path, encoding, separator), path)
+        _check_points(_rows(path, form), path)
     return table
 
 
@@ -98,7 +102,7 @@ def read_text_rows(path: Path, notes: list[str]) -> tuple[tuple[str, ...], list[
         DataError: if the file cannot be opened or is empty, two columns have the same name, or a row is not valid CSV
             or has another number of fields than the heading.
     """
-    rows = _rows(path, *_layout(path, notes))
+    rows = _rows(path, _form(path, notes))
     columns = tuple(name.strip() for name in _header(rows, path))
     if not columns:
         raise DataError("is empty", where=path)
@@ -129,31 +133,43 @@ def _to_number(value: object) -> float:
         return math.nan
 
 
-def _layout(path: Path, notes: list[str]) -> tuple[str, str]:
-    """Return the encoding and the separator of a table."""
+class _Form(NamedTuple):
+    encoding: str
+    separator: str
+    skipped_lines: int
+    """Lines before the heading that are not part of the table."""
+
+
+def _form(path: Path, notes: list[str]) -> _Form:
     encoding = _encoding(path)
     if encoding == "cp1252":
         notes.append("the file is not UTF-8; it was read as Windows-1252 (Latin-1)")
     with path.open(encoding=encoding, newline="", errors="replace") as file:
-        lines = (line for line in file if line.strip())
-        head, first = next(lines, ""), next(lines, "")
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        (number, head), (_, first) = next(lines, (0, "")), next(lines, (0, ""))
+    # Excel reads the separator from such a line.
+    if stated := _SEPARATOR_LINE.fullmatch(head.strip("\r\n")):
+        return _Form(encoding, stated[1], number)
     # Excel writes semicolons if the comma is the decimal separator.
     separator = max(",;\t|", key=head.count)
     # A single column may have spaces in its name.
     spaced = separator not in head and len(head.split()) > 1 and len(first.split()) != 1
-    return encoding, " " if spaced else separator
+    return _Form(encoding, " " if spaced else separator, 0)
 
 
-def _rows(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not empty, the heading first, each with the number of its last line."""
-    with path.open(encoding=encoding, newline="", errors="replace") as file:
-        rows = csv.reader(file, delimiter=separator, skipinitialspace=separator == " ")
+    with path.open(encoding=form.encoding, newline="", errors="replace") as file:
+        rows = csv.reader(
+            islice(file, form.skipped_lines, None), delimiter=form.separator, skipinitialspace=form.separator == " "
+        )
         try:
             for row in rows:
                 if row:
-                    yield rows.line_num, row
+                    yield form.skipped_lines + rows.line_num, row
         except csv.Error as error:
-            raise DataError(f"line {rows.line_num} is not valid CSV ({error})", where=path) from error
+            line = form.skipped_lines + rows.line_num
+            raise DataError(f"line {line} is not valid CSV ({error})", where=path) from error
 
 
 def _header(rows: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
