@@ -62,6 +62,7 @@ def test_the_contract_really_runs() -> None:
 def test_exports_with_rain() -> None:
     model = MondiniRain().eval()
     images, rain = torch.randn(3, 7, 8, 8), torch.rand(3, 72)
-    batch = torch.export.Dim("batch")
-    exported = torch.export.export(model, (images[:2], rain[:2]), dynamic_shapes=({0: batch}, {0: batch})).module()
+    batch = torch.export.Dim("batch", max=1024)
+    shapes = ({0: batch}, {0: batch})
+    exported = torch.export.export(model, (images[:2], rain[:2]), dynamic_shapes=shapes, strict=False).module()
     assert torch.allclose(exported(images, rain), model(images, rain), atol=1e-5)

@@ -88,7 +88,10 @@ def test_declared_numbers_are_the_real_ones() -> None:
         spec = catalogue().models.get(f"torchgeo/{'unet-' * (name in UNETS)}{name}")
         assert None not in (spec.parameters, spec.gmac), name
         if (spec.parameters or 0) < 40e6:
-            with torch.device("meta"):
+            try:
+                with torch.device("meta"):
+                    model = zoo.create_model(spec.name)
+            except RuntimeError:  # timm before 1.0.16 computes with values in the constructor of Swin
                 model = zoo.create_model(spec.name)
             assert sum(one.numel() for one in model.parameters() if one.requires_grad) == spec.parameters
             assert model.minimum_size == backbone.minimum_size
