@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
 
 from zoo.datasets.base import DataWarning, Patch
 from zoo.datasets.folder import Folder
@@ -171,6 +173,29 @@ def test_irregular_places_in_pixels_are_noticed(tiles):
     dataset = Folder(tiles, group_column="scene", place_unit="pixels")
     assert dataset.reach == 16
     assert Folder(tiles, group_column="scene", place_unit="patches").reach == 1
+
+
+def test_the_georeference_locates_patches_that_no_table_does(disk, tmp_path):
+    """A random split of neighbouring patches leaks; their corners say that they are neighbours."""
+    root = disk.write_folder(tmp_path / "data", *disk.make_patches(36), names=NAMES, suffix=".tif")
+
+    def place(corner_of, crs_of=lambda index: "EPSG:32643"):
+        for index, name in enumerate(NAMES):
+            with rasterio.open(root / "images" / f"{name}.tif", "r+") as file:
+                file.crs, file.transform = crs_of(index), from_origin(*corner_of(index), 10, 10)
+
+    side = 10 * Folder(root).read(0)[0].shape[-1]
+    place(lambda index: (600_000 + index % 6 * side, 3_800_000 - index // 6 * side))
+    dataset = Folder(root, split="train")
+    assert dataset.reach == 1
+    assert "locations from the georeference" in "".join(dataset.split_notes)
+    assert any("spatial blocks" in note for note in dataset.split_notes)
+    located = {patch.name: (patch.row, patch.col) for patch in dataset._located.patches}
+    assert located == {name: divmod(index, 6) for index, name in enumerate(NAMES)}
+    place(lambda index: (600_000, 3_800_000))
+    assert "random" in "".join(Folder(root).split_notes)
+    place(lambda index: (600_000 + index * side, 3_800_000), lambda index: f"EPSG:3264{3 + index % 2}")
+    assert "random" in "".join(Folder(root).split_notes)
 
 
 def test_the_unit_of_a_few_ambiguous_locations_must_be_given():

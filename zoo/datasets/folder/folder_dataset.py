@@ -69,7 +69,7 @@ class Folder(PatchDataset):
       name of its image, or the same name without the words image, img, mask, label
     * a mask contains 0 and 1, 0 and 255, or class ids 0..K-1; 255 in addition to class ids is ignored
     * a CSV file next to the folders may define a group (scene, event), a row and a column; file names may define them
-      too, through ``group_pattern``
+      too, through ``group_pattern``; without a row and a column, the georeference of the images locates the patches
 
     Citation and licence depend on the owner of the files: set ``citation`` and ``licence`` on the instance
     to include them in results.
@@ -217,6 +217,7 @@ class Folder(PatchDataset):
             self.root,
             [pair.name for pair in pairs],
             size=self._store.shape[1:],
+            corners=self._store.corners,
             table=table,
             group_column=group_column,
             group_pattern=group_pattern,

@@ -27,7 +27,7 @@ PlaceUnit = Literal["auto", "patches", "pixels"]
 _ROW_COLUMNS = ("row", "tile_row", "grid_row")
 _COL_COLUMNS = ("col", "column", "tile_col", "grid_col")
 _GRID_FILE = "patches.json"
-_MAX_COORDINATE = 2**31
+MAX_COORDINATE = 2**31
 _SPARSE = 8
 """Distance between nearest patches from which coordinates look like pixels: patches on a grid are 1 apart."""
 _MIN_PATCHES_FOR_STEP = 6
@@ -81,6 +81,7 @@ def locate_patches(
     names: Sequence[str],
     *,
     size: tuple[int, int],
+    corners: Sequence[tuple[int, int]] | None = None,
     table: str | None = None,
     group_column: str | None = None,
     group_pattern: str | None = None,
@@ -93,12 +94,13 @@ def locate_patches(
 
     A pattern is a regular expression that is searched for in the names. Its group "group" (or its first group) is the
     group of the patch; its groups "row" and "col" are the location. Without a pattern, a CSV file in ``root`` that
-    names the files is used, if there is one.
+    names the files is used, if there is one. Without locations in either, the georeference of the images is used.
 
     Args:
         root: folder of the data set.
         names: names of the patches, unique.
         size: height and width of a patch in pixels.
+        corners: row and column of the corner of each patch in pixels, from its georeference; None if unknown.
         table: name of the CSV file; None to detect it.
         group_column: column of the group; None for the first of :data:`GROUP_COLUMNS`.
         group_pattern: regular expression on the names.
@@ -122,6 +124,9 @@ def locate_patches(
     else:
         columns = {"group": group_column, "file": file_column, "row": row_column, "col": col_column}
         patches, grouped, how = _from_table(root, names, table, columns)
+    if corners is not None and all(patch.row is None or patch.col is None for patch in patches):
+        patches = [replace(patch, row=row, col=col) for patch, (row, col) in zip(patches, corners, strict=True)]
+        how, place_unit, grid = f"{how}; locations from the georeference of the images", "pixels", None
     patches, reach, unit_note = _to_grid(patches, size, place_unit, grid)
     return LocatedPatches(
         tuple(patches), grouped, reach, "groups: " + ", ".join(part for part in (how, unit_note) if part)
@@ -327,7 +332,7 @@ def _integer(text: str) -> int | None:
         number = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return int(number) if number.is_integer() and abs(number) < _MAX_COORDINATE else None
+    return int(number) if number.is_integer() and abs(number) < MAX_COORDINATE else None
 
 
 def _to_grid(

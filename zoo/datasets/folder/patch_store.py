@@ -22,6 +22,7 @@ from zoo.datasets.cache import PatchCache, digest_files, open_cache
 from zoo.datasets.folder.decoding import (
     NAN,
     MaskEncoding,
+    Place,
     channels_first,
     check_same_place,
     find_encoding,
@@ -29,6 +30,7 @@ from zoo.datasets.folder.decoding import (
     hide_missing_codes,
     read_file,
 )
+from zoo.datasets.folder.grouping import MAX_COORDINATE
 from zoo.datasets.folder.pairing import Pair
 from zoo.errors import ConfigError, DataError
 from zoo.jobs import ProgressCallback
@@ -79,6 +81,7 @@ class _DecodedPair:
     nodata: float | None
     mask_nodata: int | None
     pixel_size: float | None
+    place: Place | None
     codes: Mapping[str, frozenset[float]]
     nan_is_missing: bool
     turned: tuple[bool, bool]
@@ -107,6 +110,8 @@ class PatchStore:
         units: units of the bands in the files.
         nodata: image value of missing pixels.
         pixel_size: side of a pixel in metres, if all files agree.
+        corners: row and column, in pixels, of the upper left corner of every image; None if not all are georeferenced
+            in one coordinate system with one pixel size.
         encoding: meaning of the mask values.
         warnings: possible problems of the files, in words.
         missing_pixels: number of pixels that are ignored because they are missing in the image.
@@ -151,6 +156,7 @@ class PatchStore:
         tags: dict[float | str, Path] = {}
         mask_tags: set[int] = set()
         sizes: list[float | None] = []
+        places: list[Place | None] = []
         codes: dict[str, set[float]] = {}
         turned = [0, 0]
         masked: dict[int, NDArray[np.uint8]] = {}
@@ -172,6 +178,7 @@ class PatchStore:
             if one.mask_nodata is not None:
                 mask_tags.add(one.mask_nodata)
             sizes.append(one.pixel_size)
+            places.append(one.place)
             if one.image.shape != self.shape or dtypes[-1] != self.dtype:
                 continue
             self._check_bands(one, pair.image)
@@ -187,6 +194,7 @@ class PatchStore:
         self._check_equal(shapes, dtypes)
         self.nodata = self._find_nodata(tags)
         self.pixel_size = _common_pixel_size(sizes)
+        self.corners = _corners(places)
         self.warnings = tuple(self._warnings(codes, turned, sizes))
         self.encoding: MaskEncoding = find_encoding(
             values,
@@ -341,6 +349,7 @@ class PatchStore:
             nodata=decoded.nodata,
             mask_nodata=None if tag is None else NAN if math.isnan(tag) else int(tag),
             pixel_size=decoded.pixel_size,
+            place=decoded.place,
             codes=decoded.codes,
             nan_is_missing=decoded.nan_is_missing,
             turned=(decoded.turned, drawn.turned),
@@ -501,6 +510,25 @@ def _common_pixel_size(sizes: Sequence[float | None]) -> float | None:
     if len(known) < len(sizes) or not known or max(known) > 1.01 * min(known):
         return None
     return known[0] if max(known) == min(known) else float(f"{np.median(known):.4g}")
+
+
+def _corners(places: Sequence[Place | None]) -> tuple[tuple[int, int], ...] | None:
+    """Return the row and column of each corner, counted from the northernmost and westernmost one."""
+    known = [place for place in places if place is not None]
+    if len(known) < len(places) or any(place.crs != known[0].crs for place in known[1:]):
+        return None
+    width, turn, _, skew, height, _ = known[0].transform
+    transforms = np.array([place.transform for place in known])
+    # All at one place: copies of one georeference, which says nothing.
+    if turn or skew or np.ptp(transforms[:, [2, 5]], axis=0).max() == 0:
+        return None
+    if not np.allclose(transforms[:, [0, 1, 3, 4]], [width, 0, 0, height], rtol=1e-3, atol=0):
+        return None
+    rows = np.rint((transforms[:, 5].max() - transforms[:, 5]) / abs(height))
+    cols = np.rint((transforms[:, 2] - transforms[:, 2].min()) / abs(width))
+    if max(rows.max(), cols.max()) >= MAX_COORDINATE:
+        return None
+    return tuple(zip(rows.astype(int).tolist(), cols.astype(int).tolist(), strict=True))
 
 
 def _join_names(names: Sequence[str]) -> str:
