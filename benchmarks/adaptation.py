@@ -31,6 +31,7 @@ from zoo.mapping.inference import TileForward
 from zoo.schema import to_plain
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
+from zoo.training.compute import autocast, memory_format
 
 OWN = "own"
 PLAIN = "plain"
@@ -72,12 +73,12 @@ def regions(bundle: Bundle, own: int, every: int, wanted: list[str]) -> Iterator
 @torch.inference_mode()
 def predict(bundle: Bundle, patches: Subset[Any], turns: int = 0) -> Tensor:
     """Landslide probability of every pixel, predicted from images turned by quarters, float64 (N, H, W)."""
-    predictor = bundle.predictor().to(memory_format=bundle.compute_format.memory_format)
+    predictor = bundle.predictor().to(memory_format=memory_format(bundle.compute_format))
     found = []
     for batch in DataLoader(patches, batch_size=16):
         images = torch.rot90(batch["image"], turns, (-2, -1))
-        with bundle.compute_format.autocast(torch.device("cpu")):
-            logits = predictor(images.contiguous(memory_format=bundle.compute_format.memory_format))
+        with autocast(bundle.compute_format, torch.device("cpu")):
+            logits = predictor(images.contiguous(memory_format=memory_format(bundle.compute_format)))
         found.append(torch.rot90(predictor.landslide_probability(logits), -turns, (-2, -1)).double())
     return torch.cat(found)
 

@@ -39,6 +39,7 @@ from zoo.registry import create_model_for
 from zoo.schema import write_json
 from zoo.training.adaptation import adapt
 from zoo.training.bundle import Bundle
+from zoo.training.compute import memory_format
 from zoo.training.evaluate import evaluate
 from zoo.training.finetuning import plan_transfer
 from zoo.training.fit import fit, seed_everything
@@ -67,7 +68,7 @@ class Chosen(PatchDataset):
 
 def measure(bundle: Bundle, patches: PatchDataset) -> Counts:
     """Return the counts of every patch at a probability of 0.5."""
-    predictor = bundle.predictor().to(memory_format=bundle.compute_format.memory_format)
+    predictor = bundle.predictor().to(memory_format=memory_format(bundle.compute_format))
     return evaluate(predictor, bundle.compute_format, DataLoader(patches, batch_size=16), 0.5).counts
 
 

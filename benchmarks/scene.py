@@ -78,7 +78,7 @@ def write_bundle(folder: Path) -> None:
     from zoo.physics import Band
     from zoo.registry import create_model
     from zoo.training.bundle import Bundle
-    from zoo.training.compute import ComputeFormat
+    from zoo.training.bundle_layout import ComputeFormat
 
     torch.manual_seed(0)
     model = create_model("unet", BANDS, 2, widths=WIDTHS)

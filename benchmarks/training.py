@@ -34,7 +34,8 @@ from zoo.datasets.synthetic import Synthetic
 from zoo.deploy import raise_allocator_thresholds
 from zoo.registry import catalogue, create_model
 from zoo.schema import to_plain
-from zoo.training.compute import ComputeFormat, depthwise_in_float32, describe_environment
+from zoo.training.bundle_layout import ComputeFormat
+from zoo.training.compute import autocast, depthwise_in_float32, describe_environment, memory_format
 from zoo.training.recipes import get_recipe
 
 EAGER, FP32, BF16, BF16_EVERYWHERE = "eager", "ours fp32", "ours bf16", "bf16 everywhere"
@@ -77,7 +78,7 @@ def make_step(variant: str, model: nn.Module, images: Tensor, masks: Tensor) -> 
     """One training step on the batch that starts at an index; gives the loss."""
     recipe = get_recipe("quick")
     precision = ComputeFormat("bf16" if variant in (BF16, BF16_EVERYWHERE) else "fp32", channels_last=variant != EAGER)
-    trained = copy.deepcopy(model).train().to(memory_format=precision.memory_format)
+    trained = copy.deepcopy(model).train().to(memory_format=memory_format(precision))
     trained = eager(trained) if variant == EAGER else trained
     fused = {} if variant == EAGER else {"fused": True}
     optimiser = torch.optim.AdamW(trained.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, **fused)
@@ -85,10 +86,10 @@ def make_step(variant: str, model: nn.Module, images: Tensor, masks: Tensor) -> 
 
     def step(start: int, count: int | None = None) -> float:
         stop = None if count is None else start + count
-        batch = images[start:stop].to(memory_format=precision.memory_format)
+        batch = images[start:stop].to(memory_format=memory_format(precision))
         optimiser.zero_grad(set_to_none=True)
         with (
-            precision.autocast(batch.device),
+            autocast(precision, batch.device),
             nullcontext() if variant == BF16_EVERYWHERE else depthwise_in_float32(trained),
         ):
             logits = trained(batch)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import zoo
-from zoo.bench.speed import EnergyUse, MemoryUse, SpeedProtocol, SpeedSample
+from zoo.bench.results import EnergyUse, MemoryUse, SpeedProtocol, SpeedSample
 from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject
 from zoo.cli import run
 from zoo.errors import UnknownNameError

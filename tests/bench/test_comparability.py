@@ -10,8 +10,7 @@ import pytest
 from tests.bench.conftest import finished
 from zoo.bench.config import TrialConfig
 from zoo.bench.leaderboard import busy_machine, comparability_warnings, unequal_formats, unequal_seeds, unequal_steps
-from zoo.bench.results import TrialResult
-from zoo.bench.speed import SpeedProtocol
+from zoo.bench.results import SpeedProtocol, TrialResult
 
 Make = Callable[..., TrialConfig]
 Measured = Callable[..., dict[str, Any]]

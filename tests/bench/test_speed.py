@@ -16,16 +16,8 @@ from torch import nn
 from tests.bench.conftest import finished
 from zoo.bench import speed, speed_session
 from zoo.bench.config import TrialConfig
-from zoo.bench.results import TrialResult, load_results
-from zoo.bench.speed import (
-    EnergyMeter,
-    Measurement,
-    SpeedProtocol,
-    SpeedSample,
-    count_gmac,
-    measure,
-    measure_end_to_end,
-)
+from zoo.bench.results import SpeedProtocol, SpeedSample, TrialResult, load_results
+from zoo.bench.speed import EnergyMeter, Measurement, count_gmac, measure, measure_end_to_end
 from zoo.bench.speed_session import SpeedReport, SpeedSettings, SpeedSubject, session_of, time_models, time_results
 from zoo.jobs import Outcome, prepare
 

@@ -18,7 +18,7 @@ from zoo.datasets.source import DataSource
 from zoo.datasets.statistics import compute_statistics
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle, TrainingData
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
 from zoo.training.recipes import get_recipe
 
 OPTIONS = {"widths": [4, 4, 4]}

@@ -31,6 +31,9 @@ for line in ("--help", "--version", "models", "datasets", "plugins", "weights", 
     found = [name for name in {HEAVY!r} if name in sys.modules]
     if code or found:
         sys.exit(f"{{line}}: exit code {{code}}, imported {{found}}")
+import zoo.cli.tables  # zoo report
+if "torch" in sys.modules:
+    sys.exit("zoo report imports torch")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

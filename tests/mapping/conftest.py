@@ -18,7 +18,7 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle, TrainingData
-from zoo.training.compute import ComputeFormat, Environment
+from zoo.training.bundle_layout import ComputeFormat, Environment
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import get_recipe
 

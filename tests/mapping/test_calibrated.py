@@ -18,7 +18,8 @@ from zoo.deploy import optimize
 from zoo.errors import ConfigError
 from zoo.evaluation.quality import Calibration, MeasuredSplit, PredictionSets
 from zoo.mapping.pipeline import DISK_FACTOR, predictor_digest
-from zoo.training.bundle import Adaptation, AdaptationSource, AdaptationTarget, Bundle
+from zoo.training.bundle import Bundle
+from zoo.training.bundle_layout import Adaptation, AdaptationSource, AdaptationTarget
 from zoo.training.predictor import Predictor, calibrated
 
 SETS = PredictionSets(0.9, landslide_from=0.3, background_below=0.6)

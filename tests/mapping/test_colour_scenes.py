@@ -28,7 +28,7 @@ from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
 from zoo.weights.card import render_card
 
 COLOURS = tuple(Band(name, DISPLAY) for name in ("red", "green", "blue"))

@@ -15,7 +15,8 @@ from tests.mapping.conftest import WriteScene, make_image, read
 from zoo.cli import run
 from zoo.errors import ConfigError
 from zoo.evaluation.quality import Calibration, MeasuredSplit, UsualDistance
-from zoo.training.bundle import Adaptation, AdaptationSource, AdaptationTarget, Bundle
+from zoo.training.bundle import Bundle
+from zoo.training.bundle_layout import Adaptation, AdaptationSource, AdaptationTarget
 
 SIDE = 48
 

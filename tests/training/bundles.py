@@ -8,7 +8,7 @@ from zoo.datasets.statistics import BandStatistics, Statistics
 from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.training.bundle import Bundle, TrainingData
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
 from zoo.training.recipes import get_recipe
 
 OPTIONS = {"widths": [4, 4, 4]}

@@ -19,7 +19,8 @@ from zoo.physics.bands import Band
 from zoo.physics.display import DISPLAY
 from zoo.schema import to_plain
 from zoo.training.adaptation import PatchSample, adapt
-from zoo.training.bundle import DESCRIPTION, AdaptationTarget, Bundle
+from zoo.training.bundle import DESCRIPTION, Bundle
+from zoo.training.bundle_layout import AdaptationTarget
 from zoo.training.running_statistics import State, measure_shift, stored_statistics
 
 

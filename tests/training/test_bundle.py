@@ -19,7 +19,7 @@ from zoo.physics.bands import Band
 from zoo.registry import create_model
 from zoo.registry.catalogue import Provider
 from zoo.training.bundle import DESCRIPTION, WEIGHTS, Bundle, TrainerNotes, TrainingData, sha256_of
-from zoo.training.compute import ComputeFormat, Environment
+from zoo.training.bundle_layout import ComputeFormat, Environment
 from zoo.training.recipes import Recipe, get_recipe
 
 OPTIONS = {"widths": [4, 4, 4, 4, 4]}

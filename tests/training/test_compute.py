@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.training import compute
-from zoo.training.compute import ComputeFormat, choose_format
+from zoo.training.bundle_layout import ComputeFormat
+from zoo.training.compute import autocast, choose_format
 
 
 def network() -> nn.Module:
@@ -92,7 +93,7 @@ def test_bf16_is_not_emulated(
     precision: Literal["fp32", "bf16"], hardware: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compute, "bf16_in_hardware", lambda _: hardware)
-    with ComputeFormat(precision, True).autocast(torch.device("cpu")):
+    with autocast(ComputeFormat(precision, True), torch.device("cpu")):
         assert network()(torch.randn(1, 3, 8, 8)).dtype == expected
 
 

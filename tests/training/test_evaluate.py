@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.schema import to_plain
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
 from zoo.training.evaluate import IGNORE_INDEX, Evaluation, evaluate
 from zoo.training.predictor import Predictor
 

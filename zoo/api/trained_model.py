@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from zoo.mapping.inference import TileForward
     from zoo.mapping.output import MapReport
     from zoo.physics.bands import Band
-    from zoo.training.bundle import Adaptation, Bundle
+    from zoo.training.bundle import Bundle
+    from zoo.training.bundle_layout import Adaptation
     from zoo.training.predictor import Predictor
 
 Data = PathLike | DataSource

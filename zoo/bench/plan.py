@@ -28,7 +28,15 @@ from zoo.registry import Flag, catalogue, create_model_for, plugin_errors
 from zoo.schema import to_plain
 from zoo.training.adaptation import CHOOSING_PIXELS, MAX_PIXELS
 from zoo.training.bundle import Bundle, without_downloads
-from zoo.training.compute import ComputeFormat, bf16_in_hardware, choose_format, describe_environment, resolve_device
+from zoo.training.bundle_layout import ComputeFormat
+from zoo.training.compute import (
+    autocast,
+    bf16_in_hardware,
+    choose_format,
+    describe_environment,
+    memory_format,
+    resolve_device,
+)
 from zoo.training.finetuning import plan_transfer
 from zoo.training.fit import SegmentationTask, is_trainable, seed_everything
 from zoo.training.predictor import SCALE_CANDIDATES, VIEWS, Predictor
@@ -483,11 +491,11 @@ def measure_cost_in_process(config: TrialConfig, work: Work) -> Cost:
         images, mask = batch["image"].to(device), batch["mask"].to(device)
         if form is None:
             form = choose_format(predictor, images, config.recipe.precision)
-            predictor.to(memory_format=form.memory_format)
+            predictor.to(memory_format=memory_format(form))
             begun = time.perf_counter()
         optimiser.zero_grad()
-        with form.autocast(device):
-            loss = task.loss(predictor(images.to(memory_format=form.memory_format)), mask)
+        with autocast(form, device):
+            loss = task.loss(predictor(images.to(memory_format=memory_format(form))), mask)
         torch.autograd.backward(loss)
         optimiser.step()
         if device.type == "cuda":
@@ -510,8 +518,8 @@ def _evaluation_seconds(
         for _ in range(2):
             begun = time.perf_counter()
             batch = next(iter(data.test_dataloader()))
-            with form.autocast(device):
-                logits = predictor(batch["image"].to(device, memory_format=form.memory_format))
+            with autocast(form, device):
+                logits = predictor(batch["image"].to(device, memory_format=memory_format(form)))
             predictor.landslide_probability(logits).cpu()
             evaluated.append((time.perf_counter() - begun) / len(batch["mask"]))
             if evaluated[0] * len(batch["mask"]) > MAX_FIRST_STEP_S:

@@ -19,8 +19,7 @@ from zoo.jobs import Executor, Job, JobProgress, LocalExecutor, Outcome
 from zoo.registry import Flag, catalogue
 from zoo.schema import read_json, write_json
 from zoo.training.bundle import Bundle
-from zoo.training.bundle_layout import LAST_CHECKPOINT, read_header
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import LAST_CHECKPOINT, ComputeFormat, read_header
 
 BUNDLES = "bundles"
 LOGS = "logs"

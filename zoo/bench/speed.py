@@ -15,16 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from zoo.machine import is_busy
-from zoo.training.compute import Environment
-
-MemoryKind = Literal["rss", "cuda"]
+from zoo.bench.results import MemoryKind
+from zoo.training.bundle_layout import Environment
 
 MAX_BATCH = {"cpu": 64}
 MAX_BATCH_ON_GPU = 512
@@ -34,139 +32,7 @@ MIN_PASSES = 3
 """Passes that are timed per batch size and process, however long they take [O]."""
 MIN_BATCH_GAIN = 1.02
 """Gain in images per second below which a larger batch is not worth its memory [O]."""
-BUSY_LOAD = 1.25
-"""Load average per processor above which timings are marked; the timed process itself adds 1 [O]."""
 RAPL = Path("/sys/class/powercap")
-
-
-@dataclass(frozen=True)
-class SpeedSample:
-    """Timing of one batch size.
-
-    Attributes:
-        batch: images per pass.
-        median_s: median seconds of a pass.
-        iqr_s: interquartile range in seconds.
-        passes: number of timed passes, after the warm-up.
-    """
-
-    batch: int
-    median_s: float
-    iqr_s: float
-    passes: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.batch <= 10**9 or not 1e-9 <= self.median_s <= 1e9:
-            raise ValueError("a timing needs a batch of at least 1 and a time from 1e-9 to 1e9 s")
-
-    @classmethod
-    def of(cls, batch: int, seconds: list[float]) -> SpeedSample:
-        """Return the sample of one or more passes with durations ``seconds``."""
-        if len(seconds) == 1:
-            return cls(batch, seconds[0], 0.0, 1)
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(batch, median, high - low, len(seconds))
-
-    @property
-    def images_per_second(self) -> float:
-        """Frames per second (eq. 20), computed from the median pass."""
-        return self.batch / self.median_s
-
-
-@dataclass(frozen=True)
-class MemoryUse:
-    """Peak memory of a model.
-
-    Attributes:
-        kind: ``rss`` (resident set of the process) or ``cuda`` (allocated on the device).
-        peak_bytes: peak above the memory that the process used before the model was created, by batch size.
-    """
-
-    kind: MemoryKind
-    peak_bytes: dict[int, int]
-
-
-@dataclass(frozen=True)
-class EnergyUse:
-    """Energy of an inference.
-
-    Attributes:
-        source: ``rapl`` or ``nvml``; ``None`` if there is no counter.
-        why_not: reason why there is no energy figure.
-        joules_per_image: energy at the fastest batch size; ``None`` if it was not measured.
-    """
-
-    source: str | None
-    why_not: str
-    joules_per_image: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeedProtocol:
-    """How the speed of a model was measured, and further measurements.
-
-    Attributes:
-        session: identifier shared by all models that were timed together.
-        rounds: processes per model.
-        models: number of models in the session.
-        seconds_a_batch_size: seconds of timing per batch size and round.
-        dtype: number format.
-        layout: memory layout of the input.
-        device, device_name, threads, platform, torch: machine and software.
-        cores: number of logical processors.
-        load_average: highest one-minute load average before a process of the session started; ``None`` if the system
-            does not report it.
-        cores_in_use: maximum number of cores that other programs kept busy after a process of the session had ended;
-            ``None`` if the system does not report it.
-        form: ``eager`` or ``optimized``.
-        best_batch: the fastest batch size.
-        search_ended: why no larger batch was tried.
-        memory, energy: memory and energy use of the model; ``None`` if nothing was measured.
-        parameters: number of trainable parameters.
-        gmac: multiply-accumulates of one image in units of 1e9.
-        searched: every batch size of the first round.
-        end_to_end: timing at the fastest batch size, from reading the patches to the mask in host memory; ``None``
-            without data.
-        error: why samples are missing; empty if none are.
-    """
-
-    session: str
-    rounds: int
-    models: int
-    seconds_a_batch_size: float
-    dtype: str
-    layout: str
-    device: str = ""
-    device_name: str = ""
-    threads: int | None = None
-    platform: str = ""
-    torch: str = ""
-    cores: int | None = None
-    load_average: float | None = None
-    cores_in_use: float | None = None
-    form: str = "eager"
-    best_batch: int | None = None
-    search_ended: str = ""
-    memory: MemoryUse | None = None
-    energy: EnergyUse | None = None
-    parameters: int | None = None
-    gmac: float | None = None
-    searched: tuple[SpeedSample, ...] = ()
-    end_to_end: SpeedSample | None = None
-    error: str = ""
-
-    @property
-    def busy(self) -> bool:
-        """Whether other programs used the machine: they kept cores busy, or many processes were waiting to run."""
-        crowded = self.load_average is not None and self.load_average > BUSY_LOAD * (self.cores or math.inf)
-        return crowded or is_busy(self.cores_in_use)
-
-    @property
-    def load(self) -> str:
-        """Return the known load of the machine, in words."""
-        load = "" if self.load_average is None else f"load {self.load_average:.1f} on {self.cores} processors"
-        others = "" if self.cores_in_use is None else f"{self.cores_in_use:.1f} cores used by other programs"
-        return ", ".join(filter(None, (load, others)))
 
 
 @dataclass

@@ -16,22 +16,15 @@ from typing import Any
 
 import torch
 
-from zoo.bench.results import TrialResult
-from zoo.bench.speed import (
-    EnergyUse,
-    Measurement,
-    MemoryUse,
-    SpeedProtocol,
-    SpeedSample,
-    measure,
-    measure_end_to_end,
-)
+from zoo.bench.results import EnergyUse, MemoryUse, SpeedProtocol, SpeedSample, TrialResult
+from zoo.bench.speed import Measurement, measure, measure_end_to_end
 from zoo.datasets.source import DataSource
 from zoo.jobs import Job, Outcome, ProgressCallback, RayExecutor, Work, prepare, run_job
 from zoo.machine import cores_in_use
 from zoo.registry import catalogue, create_model
 from zoo.training.bundle import without_downloads
-from zoo.training.compute import Environment, describe_environment
+from zoo.training.bundle_layout import Environment
+from zoo.training.compute import describe_environment
 from zoo.training.predictor import Predictor
 
 DEFAULT_PROCESSES = 3

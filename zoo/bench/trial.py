@@ -45,8 +45,9 @@ from zoo.physics.bands import records_light
 from zoo.registry import Flag, catalogue, create_model_for, plugin_errors, provider_of
 from zoo.registry.plugins import OWN_DISTRIBUTION
 from zoo.training.adaptation import adapt
-from zoo.training.bundle import AdaptationTarget, Bundle, Parent, TrainingData
-from zoo.training.compute import Environment, describe_environment
+from zoo.training.bundle import Bundle, Parent, TrainingData
+from zoo.training.bundle_layout import AdaptationTarget, Environment
+from zoo.training.compute import describe_environment, memory_format
 from zoo.training.evaluate import Evaluation, evaluate, fit_calibration
 from zoo.training.finetuning import Transfer, plan_transfer
 from zoo.training.fit import Fitted, fit, is_trainable, seed_everything
@@ -341,7 +342,7 @@ def _adapted(task: TrialTask, work: Work) -> tuple[TrialMeasurements, Pictures]:
         report = partial(_report_adapting, work.report, number, len(regions))
         bundle = _adapt(source, region, config, device, report)
         adapting += time.perf_counter() - start
-        predictor = bundle.predictor().to(device).to(memory_format=bundle.compute_format.memory_format)
+        predictor = bundle.predictor().to(device).to(memory_format=memory_format(bundle.compute_format))
         on_batch = partial(_report_tested, work.report, sum(map(len, parts)), len(test))
         parts.append(
             evaluate(

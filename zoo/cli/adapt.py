@@ -15,7 +15,7 @@ from zoo.cli.values import AS_JSON, COUNT, PATH, parse_names, parse_numbers, par
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.training.bundle import Adaptation
+    from zoo.training.bundle_layout import Adaptation
 
 
 @click.command()

@@ -15,7 +15,7 @@ from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from zoo.api.evaluation import SplitEvaluation
-    from zoo.training.bundle import Adaptation
+    from zoo.training.bundle_layout import Adaptation
 
 
 @click.command()

@@ -51,9 +51,10 @@ from zoo.rasters.cog import check_disk_space, check_geotiff_name
 from zoo.rasters.ground import pixel_area
 from zoo.rasters.reading import check_remote_output, file_label, gdal_threads, is_remote, upload
 from zoo.training.adaptation import PatchSample, Scales, adapt
-from zoo.training.bundle import AdaptationTarget, Bundle
+from zoo.training.bundle import Bundle
+from zoo.training.bundle_layout import ORIGINAL_SCALE, AdaptationTarget
 from zoo.training.compute import describe_environment
-from zoo.training.predictor import ORIGINAL_SCALE, PlausibleRange, Predictor, calibrated
+from zoo.training.predictor import PlausibleRange, Predictor, calibrated
 
 if TYPE_CHECKING:
     from zoo.rasters.vectors import Area

@@ -23,18 +23,19 @@ from zoo.datasets.statistics import Statistics
 from zoo.errors import ConfigError, DataError, ModelError, ResultError
 from zoo.jobs import ProgressCallback
 from zoo.physics.display import bright_regions, display_colours
-from zoo.training.bundle import (
+from zoo.training.bundle import Bundle
+from zoo.training.bundle_layout import (
+    ORIGINAL_SCALE,
     Adaptation,
     AdaptationSource,
     AdaptationTarget,
     AdaptedPredictions,
     AdaptedStatistics,
-    Bundle,
     LayerShift,
     PredictionSummary,
 )
+from zoo.training.compute import autocast, memory_format
 from zoo.training.predictor import (
-    ORIGINAL_SCALE,
     SCALE_CANDIDATES,
     PlausibleRange,
     Predictor,
@@ -229,7 +230,7 @@ class _Worker:
         self.threshold = bundle.threshold
         self.device = device
         self.batch_size = batch_size
-        self.predictor = bundle.predictor().to(device).to(memory_format=self.format.memory_format)
+        self.predictor = bundle.predictor().to(device).to(memory_format=memory_format(self.format))
 
     @property
     def model(self) -> torch.nn.Module:
@@ -245,9 +246,9 @@ class _Worker:
 
     def logits(self, images: Tensor, scale: float = 1.0) -> Tensor:
         """Return the logits of ``images`` at their magnified size."""
-        with self.format.autocast(self.device):
+        with autocast(self.format, self.device):
             seen = magnify(self.predictor.normalise(images), scale)
-            logits: Tensor = self.model(seen.contiguous(memory_format=self.format.memory_format))
+            logits: Tensor = self.model(seen.contiguous(memory_format=memory_format(self.format)))
         return logits
 
     @torch.inference_mode()

@@ -16,7 +16,8 @@ from zoo.datasets.folder.folder_dataset import ImageFolder
 from zoo.datasets.source import DataSource
 from zoo.errors import ConfigError, UnknownNameError, ZooError
 from zoo.jobs import ProgressCallback
-from zoo.training.bundle import AdaptationTarget, Bundle
+from zoo.training.bundle import Bundle
+from zoo.training.bundle_layout import AdaptationTarget
 
 MIN_PATCHES = 16
 """Minimum number of patches for reliable statistics [O]."""

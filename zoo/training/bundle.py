@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +26,11 @@ from zoo.training.bundle_layout import (
     COPY_AGAIN,
     DESCRIPTION,
     FORMAT,
+    ORIGINAL_SCALE,
     WEIGHTS,
+    Adaptation,
+    ComputeFormat,
+    Environment,
     ModelEntry,
     TrainerNotes,
     WeightsEntry,
@@ -34,8 +38,7 @@ from zoo.training.bundle_layout import (
     read_header,
     sha256_of,
 )
-from zoo.training.compute import ComputeFormat, Environment
-from zoo.training.predictor import ORIGINAL_SCALE, Predictor, check_scales, first_scale_state, with_scales
+from zoo.training.predictor import Predictor, check_scales, first_scale_state, with_scales
 from zoo.training.recipes import Recipe
 
 _DOWNLOADS = ("encoder_weights", "backbone_weights", "pretrained", "pretrained_weights")
@@ -50,8 +53,6 @@ MAX_STATISTIC = 1e30
 
 MAX_LABEL_LENGTH = 40
 """Maximum length of a label, because tags, legends and tables show it."""
-
-AdaptedStatistics = Literal["layers", "bands", "both"]
 
 
 @dataclass(frozen=True)
@@ -82,118 +83,6 @@ class TrainingData:
         if not self.name or (self.name == "folder" and "root" not in self.options):
             return None
         return DataSource(self.name, self.options)
-
-
-@dataclass(frozen=True)
-class AdaptationTarget:
-    """Region that a bundle was adapted to.
-
-    Attributes:
-        name: registered name of the data set; empty for a scene.
-        options: options of the data set.
-        split: split that was used, or ``all``.
-        groups: scenes or events that were chosen; ``None`` for all.
-        group: scene or event, if each was adapted to separately.
-        scene: raster file, if the target is the scene to map.
-        fingerprint: sha256 of the images.
-        patches: number of patches in the target.
-        blank: number of patches without a valid pixel, which were excluded.
-        used: number of patches from which the statistics were computed.
-    """
-
-    name: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    split: str | None = None
-    groups: tuple[str, ...] | None = None
-    group: str | None = None
-    scene: str | None = None
-    fingerprint: str | None = None
-    patches: int = 0
-    blank: int = 0
-    used: int = 0
-
-
-@dataclass(frozen=True)
-class LayerShift:
-    """Shift of one layer, or of the bands, between the training data and the target.
-
-    Attributes:
-        layer: name of the layer, or ``bands``.
-        scale: magnification at which it was measured.
-        distance: distance between the statistics, in standard deviations of the source.
-        chance: distance explained by the choice of images; ``None`` if it is unknown.
-        share: weight of the target in the adapted statistics, in [0, 1].
-    """
-
-    layer: str
-    scale: float
-    distance: float
-    chance: float | None
-    share: float
-
-
-@dataclass(frozen=True)
-class PredictionSummary:
-    """Summary of a model's predictions on the target.
-
-    Attributes:
-        called_landslide: share of the pixels at or above the threshold.
-        entropy: mean entropy of a pixel's prediction, in nats.
-    """
-
-    called_landslide: float
-    entropy: float
-
-
-@dataclass(frozen=True)
-class AdaptedPredictions:
-    """Predictions on the target before and after the adaptation."""
-
-    plain: PredictionSummary
-    adapted: PredictionSummary
-
-
-@dataclass(frozen=True)
-class AdaptationSource:
-    """Bundle that an adaptation started from.
-
-    Attributes:
-        weights_sha256: sha256 of its weights.
-        adaptation: earlier adaptation of the bundle; ``None`` if there was none.
-    """
-
-    weights_sha256: str = ""
-    adaptation: Adaptation | None = None
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """Record of the adaptation of a bundle to a region without labels (:mod:`zoo.training.adaptation`).
-
-    Attributes:
-        source: the bundle before the adaptation.
-        target: the region.
-        statistics: which statistics were re-estimated.
-        scales: magnifications that the adapted bundle applies to every image.
-        scale_agreements: if a magnification was chosen: by magnification, Dice between the masks of images and of their
-            rotated copies.
-        criterion: how the share was chosen.
-        share: weight of the target in the statistics: mean over layers, weighted by their distance.
-        shifts: shift of each layer.
-        predictions: predictions on the target; ``None`` in bundles of older versions.
-        transductive: caveat for figures measured on the target's own images.
-    """
-
-    source: AdaptationSource
-    target: AdaptationTarget
-    statistics: AdaptedStatistics
-    share: float
-    shifts: tuple[LayerShift, ...]
-    scales: tuple[float, ...] = ORIGINAL_SCALE
-    scale_agreements: dict[str, float] = field(default_factory=dict)
-    criterion: str = ""
-    predictions: AdaptedPredictions | None = None
-    transductive: str = ""
 
 
 @dataclass(frozen=True)

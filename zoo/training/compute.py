@@ -9,10 +9,8 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,32 +18,10 @@ from torch.nn import functional as F
 
 from zoo import __version__
 from zoo.errors import ConfigError
+from zoo.training.bundle_layout import ComputeFormat, Environment
 from zoo.training.recipes import Precision
 
 PACKAGES = ("torch", "torchgeo", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "scipy")
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Machine and software of a computation. Unknown fields are empty or ``None``.
-
-    Attributes:
-        platform: operating system, release and architecture.
-        processor: name of the processor.
-        cores: number of logical cores.
-        threads: number of threads that torch uses.
-        device: device of the computation, such as ``cpu`` or ``cuda:0``.
-        device_name: name of the processor or the GPU.
-        versions: versions of the relevant packages, by name.
-    """
-
-    platform: str = ""
-    processor: str = ""
-    cores: int | None = None
-    threads: int | None = None
-    device: str = ""
-    device_name: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def describe_environment(device: torch.device) -> Environment:
@@ -91,39 +67,19 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
-class ComputeFormat:
-    """Number format and memory layout of training and evaluation.
+def autocast(form: ComputeFormat, device: torch.device) -> torch.autocast:
+    """Return the context in which a model computes in this format, or in float32 if the device lacks bfloat16.
 
-    Attributes:
-        precision: ``fp32``, or ``bf16`` for mixed precision (the weights stay in float32).
-        channels_last: memory layout NHWC instead of NCHW.
+    On a processor without bfloat16 instructions, emulation is many times slower than float32, so a bundle that was
+    trained on a newer machine would be unusable. The probabilities differ only by the rounding of bfloat16.
     """
+    enabled = form.precision == "bf16" and bf16_in_hardware(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
-    precision: Literal["fp32", "bf16"]
-    channels_last: bool
 
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """Return the context in which a model computes in this format, or in float32 if the device lacks bfloat16.
-
-        On a processor without bfloat16 instructions, emulation is many times slower than float32, so a bundle that was
-        trained on a newer machine would be unusable. The probabilities differ only by the rounding of bfloat16.
-        """
-        enabled = self.precision == "bf16" and bf16_in_hardware(device)
-        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Memory layout as torch names it."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    @property
-    def lightning_name(self) -> Literal["32-true", "bf16-mixed"]:
-        """Precision as Lightning's Trainer names it."""
-        return "bf16-mixed" if self.precision == "bf16" else "32-true"
-
-    def __str__(self) -> str:
-        return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
+def memory_format(form: ComputeFormat) -> torch.memory_format:
+    """Return the memory layout of a format as torch names it."""
+    return torch.channels_last if form.channels_last else torch.contiguous_format
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
@@ -223,13 +179,13 @@ def corrupts_channels_last(model: nn.Module) -> bool:
 
 
 def _step_seconds(model: nn.Module, batch: Tensor, candidate: ComputeFormat, trials: int, give_up: float) -> float:
-    trained = copy.deepcopy(model).train().to(memory_format=candidate.memory_format)
-    images = batch.to(memory_format=candidate.memory_format)
+    trained = copy.deepcopy(model).train().to(memory_format=memory_format(candidate))
+    images = batch.to(memory_format=memory_format(candidate))
     target = torch.zeros((batch.shape[0], *batch.shape[2:]), dtype=torch.int64, device=batch.device)
     best = math.inf
     for trial in range(trials + 1):
         start = time.perf_counter()
-        with candidate.autocast(batch.device), depthwise_in_float32(trained):
+        with autocast(candidate, batch.device), depthwise_in_float32(trained):
             logits = trained(images)
         torch.autograd.backward(F.cross_entropy(logits.float(), target))
         if batch.device.type == "cuda":

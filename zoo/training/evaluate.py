@@ -14,7 +14,8 @@ from torch import Tensor
 from zoo.evaluation.counts import BoundaryCounts, Counts, ObjectCounts
 from zoo.evaluation.histograms import LogitHistogram, ProbabilityHistogram, is_landslide
 from zoo.evaluation.quality import Calibration, PredictionSets, UsualDistance
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
+from zoo.training.compute import autocast, memory_format
 from zoo.training.losses import CrossEntropy
 from zoo.training.predictor import MeanOfViews, Predictor
 from zoo.training.running_statistics import ImageDistances
@@ -153,8 +154,8 @@ def evaluate(
     with ImageDistances(predictor.model) as near:
         for batch in batches:
             mask = batch["mask"].to(device)
-            with compute_format.autocast(device):
-                images = batch["image"].to(device, memory_format=compute_format.memory_format)
+            with autocast(compute_format, device):
+                images = batch["image"].to(device, memory_format=memory_format(compute_format))
                 logits = near.run(lambda batch: model(predictor.normalise(batch)), images)
             assert logits is not None
             probability = predictor.landslide_probability(logits)

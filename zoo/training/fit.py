@@ -27,8 +27,8 @@ from zoo.files import atomic_path
 from zoo.jobs import ProgressCallback, ran_out_of_memory
 from zoo.physics.bands import records_light
 from zoo.registry import check_logits, create_loss
-from zoo.training.bundle_layout import LAST_CHECKPOINT
-from zoo.training.compute import ComputeFormat, choose_format, depthwise_in_float32
+from zoo.training.bundle_layout import LAST_CHECKPOINT, ComputeFormat
+from zoo.training.compute import choose_format, depthwise_in_float32, memory_format
 from zoo.training.finetuning import Transfer
 from zoo.training.predictor import Predictor
 from zoo.training.recipes import Recipe
@@ -126,7 +126,7 @@ def fit(
         data.first_step, compute_format = resumed
         if on_resume is not None:
             on_resume(data.first_step, total)
-    predictor.to(memory_format=compute_format.memory_format)
+    predictor.to(memory_format=memory_format(compute_format))
     recorder = _LossRecorder(total, data.accumulate, compute_format, on_step)
     callbacks: list[Callback] = [_ReseedPerBatch(seed, data.first_step * data.accumulate), recorder]
     if recipe.ema is not None:

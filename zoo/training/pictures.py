@@ -16,7 +16,8 @@ from zoo.evaluation.metrics import image_dice
 from zoo.evaluation.quality import Calibration
 from zoo.files import atomic_path
 from zoo.physics.bands import display_bands
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
+from zoo.training.compute import autocast
 from zoo.training.predictor import Predictor
 
 FOUND, FALSE_ALARM, MISSED = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.80, 0.47, 0.65)
@@ -79,7 +80,7 @@ def save_predictions(
     device = predictor.mean.device
     for axes, index in zip(grid, chosen, strict=True):
         sample = dataset[index]
-        with compute_format.autocast(device):
+        with autocast(compute_format, device):
             logits = predictor(sample["image"][None].to(device))
         probability = predictor.landslide_probability(logits)[0].cpu().numpy()
         mask = sample["mask"].numpy()

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from zoo.datasets.statistics import normalisation_scale, normalise_bands
 from zoo.errors import ConfigError, ResultError
+from zoo.training.bundle_layout import ORIGINAL_SCALE
 from zoo.training.running_statistics import tracked_layers
 
 MIN_SCALE = 0.5
@@ -28,8 +29,6 @@ MAX_SCALE = 4.0
 of a pixel contains only interpolated values [O]."""
 MAX_SCALES = 16
 """Maximum number of magnifications: the model runs once for each."""
-ORIGINAL_SCALE = (1.0,)
-"""Scales of a model without magnification."""
 SCALE_CANDIDATES = (0.75, 1.0, 1.5, 2.0)
 """Magnifications that :func:`choose_scale` compares [O]."""
 VIEWS = tuple((turns, flipped) for turns in range(4) for flipped in (False, True))

@@ -25,7 +25,7 @@ from zoo.registry import Flag, catalogue, create_model_for, provider_of
 from zoo.testing import CHECKS, ModelUnderTest, model_contract, no_network, run_checks
 from zoo.testing.contract import check_exportable, check_output_shape, check_overfits, check_pretrained_encoder
 from zoo.training.bundle import Bundle
-from zoo.training.compute import ComputeFormat
+from zoo.training.bundle_layout import ComputeFormat
 
 Makers = dict[str, Callable[..., Any]]
 SLOW = (check_output_shape, check_overfits, check_exportable, check_pretrained_encoder)
