@@ -30,6 +30,7 @@ def serve() -> int | None:
         process = os.fork()
         if not process:
             signal.alarm(asked["seconds"])
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell tells background processes to ignore it
             os.chdir(asked["folder"])
             os.environ.clear()
             os.environ.update(asked["environment"])

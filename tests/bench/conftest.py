@@ -28,7 +28,7 @@ ODD_MODELS = """
     def zoo_register_models(register):
         names = (
             "tiny", "raises", "diverges", "dies", "hangs", "hungry", "greedy", "normed", "big", "tells", "exits",
-            "mute", "stops",
+            "mute", "stops", "interrupts",
         )
         for name in names:
             flags = frozenset({Flag.BATCH1_TRAINING} if name == "greedy" else ())
@@ -38,7 +38,7 @@ ODD_MODELS = """
         )
 """
 ODD_CODE = """
-    import os, signal, time, torch
+    import multiprocessing, os, signal, time, torch
     from torch import nn
 
     class Tiny(nn.Module):
@@ -77,6 +77,16 @@ ODD_CODE = """
         def forward(self, x):
             time.sleep(600)
 
+    class Interrupts(Tiny):
+        # Is an impatient user: sends Ctrl-C several times to the process that waits for the trial.
+        def forward(self, x):
+            with open(os.path.join(os.path.dirname(__file__), "interrupts"), "w") as file:
+                file.write(str(os.getpid()))
+            for _ in range(4):
+                os.kill(multiprocessing.parent_process().pid, signal.SIGINT)
+                time.sleep(0.05)
+            time.sleep(600)
+
     class Hungry(Tiny):
         def forward(self, x):
             return torch.empty(1 << 60)
@@ -111,7 +121,7 @@ ODD_CODE = """
         def forward(self, x):
             self.batch += self.training
             path = os.path.join(os.path.dirname(__file__), "stops")
-            if self.batch == 30 and os.path.exists(path):
+            if self.batch == 7 and os.path.exists(path):
                 first, *rest = open(path).read().split()
                 os.remove(path)
                 if rest:
