@@ -46,7 +46,7 @@ def serve() -> int | None:
 
 
 if __name__ == "__main__":
-    prepare("zoo.bench.trial")
+    prepare("zoo.bench.trial", "segmentation_models_pytorch")
     for name in IMPORTED:
         import_module(name)
     gc.freeze()

@@ -260,7 +260,7 @@ def plan_benchmark(
     requested = _with_parents(requested)
     folder = Path(out) if out is not None else Path("results") / requested.name if requested.name else Path("results")
     check_folder(folder, requested.name)
-    prepare("zoo.bench.trial")
+    prepare("zoo.bench.trial", "segmentation_models_pytorch")
 
     from zoo.bench.plan import make_plan
 

@@ -119,7 +119,8 @@ def train(
     source = DataSource.of(data, data_options)
     separate = not _registered_here(model, chosen.loss, source.name)
     if separate:
-        prepare("zoo.bench.trial")  # start the process first, so that it imports in parallel
+        # Start the process first, so that it imports in parallel.
+        prepare("zoo.bench.trial", "segmentation_models_pytorch")
 
     from zoo.bench.config import TrialConfig
     from zoo.datasets.base import SPLITS
