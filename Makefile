@@ -103,7 +103,7 @@ audit: $(VENV)/.test
 	$(BIN)/python .ci/audit.py
 
 docs: $(VENV)/.test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "the documentation is in build/site/index.html"
 
 format: $(VENV)/.test

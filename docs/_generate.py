@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
@@ -17,6 +19,9 @@ from mkdocs.structure.files import File, Files
 from zoo.cli import build_app
 from zoo.cli.lazy import LazyCommand
 from zoo.registry import DatasetSpec, ModelSpec, Option, catalogue
+
+if TYPE_CHECKING:
+    from zoo.bench.leaderboard import Row
 
 DOCS = Path(__file__).parent
 MARKS = {"P": "paper", "S": "cited source", "O": "ours"}
@@ -127,21 +132,27 @@ def model_page(spec: ModelSpec) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _results_of(name: str) -> str:
-    """Return the rows of a model in the committed results."""
+@cache
+def _results() -> list[tuple[str, str, Row]]:
+    """Return the folder, the recipe and the row of every model in the committed results."""
     from zoo.bench.leaderboard import make_rows
     from zoo.bench.results import group_by_setting, load_results
 
-    rows = []
-    for folder in ("synthetic_150", "landslide4sense_quick", "new_scenes"):
-        results, _ = load_results(DOCS.parent / "benchmarks" / "results" / folder)
-        for group in group_by_setting(results):
-            config = group[0].config
-            rows += [
-                (folder, config.recipe.name, row.model, str(row.seeds), _number(row.figures.get("dice")))
-                for row in make_rows(group)
-                if row.name == name
-            ]
+    return [
+        (folder, group[0].config.recipe.name, row)
+        for folder in ("synthetic_150", "landslide4sense_quick", "new_scenes")
+        for group in group_by_setting(load_results(DOCS.parent / "benchmarks" / "results" / folder)[0])
+        for row in make_rows(group)
+    ]
+
+
+def _results_of(name: str) -> str:
+    """Return the rows of a model in the committed results."""
+    rows = [
+        (folder, recipe, row.model, str(row.seeds), _number(row.figures.get("dice")))
+        for folder, recipe, row in _results()
+        if row.name == name
+    ]
     table = _table(("results", "recipe", "row", "seeds", "pooled Dice"), rows)
     return f"{table}\n\nSee [results](../methods/results.md) for intervals, data and what these figures do not show."
 

@@ -98,22 +98,23 @@ class PatchDataset(NonGeoDataset, abc.ABC):
     * a mask holds class indices 0..K-1, and :data:`IGNORE` for ignored pixels
     * all patches of a data set have the same height and width
 
-    >>> import numpy as np
-    >>> from zoo.datasets import Patch, PatchDataset
-    >>> from zoo.physics.bands import Band
-    >>> class Stripes(PatchDataset):
-    ...     def __init__(self, root=None, split="train", transforms=None, *, size: int = 64):
-    ...         self.split, self.transforms, self.size = split, transforms, size
-    ...         self.bands = (Band("red", "1"), Band("nir", "1"))
-    ...         self.patches = (Patch("north", group="valley"), Patch("south", group="valley"))
-    ...
-    ...     def read(self, index):
-    ...         mask = np.zeros((self.size, self.size), np.uint8)
-    ...         mask[index::8] = 1
-    ...         return np.stack([mask, 1 - mask]).astype(np.float32), mask
-    >>> data = Stripes(split="test")
-    >>> len(data), data[0]["image"].shape
-    (2, torch.Size([2, 64, 64]))
+    Examples:
+        >>> import numpy as np
+        >>> from zoo.datasets import Patch, PatchDataset
+        >>> from zoo.physics.bands import Band
+        >>> class Stripes(PatchDataset):
+        ...     def __init__(self, root=None, split="train", transforms=None, *, size: int = 64):
+        ...         self.split, self.transforms, self.size = split, transforms, size
+        ...         self.bands = (Band("red", "1"), Band("nir", "1"))
+        ...         self.patches = (Patch("north", group="valley"), Patch("south", group="valley"))
+        ...
+        ...     def read(self, index):
+        ...         mask = np.zeros((self.size, self.size), np.uint8)
+        ...         mask[index::8] = 1
+        ...         return np.stack([mask, 1 - mask]).astype(np.float32), mask
+        >>> data = Stripes(split="test")
+        >>> len(data), data[0]["image"].shape
+        (2, torch.Size([2, 64, 64]))
     """
 
     bands: tuple[Band, ...]
