@@ -21,13 +21,21 @@ import struct
 import sys
 import time
 import traceback
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 PRELOAD = (
     *("zoo.cli.bench", "zoo.cli.train", "zoo.cli.map", "zoo.cli.risk", "zoo.cli.risk.map", "zoo.cli.stack"),
-    *("zoo.cli.patches", "zoo.bench.trial", "zoo.bench.plan", "zoo.mapping", "zoo.mapping.pipeline"),
+    *(
+        "zoo.cli.patches",
+        "zoo.bench.trial",
+        "zoo.bench.plan",
+        "zoo.bench.speed_session",
+        "zoo.mapping",
+        "zoo.mapping.pipeline",
+    ),
     *("zoo.mapping.pictures", "zoo.training.fit", "zoo.training.pictures", "zoo.api.train", "zoo.api.benchmark"),
     *("zoo.api.preparation", "zoo.rasters.patches", "zoo.rasters.polygons", "zoo.risk.mapping"),
     *("zoo.risk.pictures", "zoo.datasets.folder.folder_dataset", "zoo.models.unet", "lightning.pytorch"),
@@ -116,11 +124,13 @@ def run(task: dict[str, Any], faults: Faults) -> None:
     os.chdir(task["folder"])
     os.environ.update(task.get("environment", {}))
     faults.root = os.getpid()
+    import zoo.bench.speed_session
     import zoo.jobs
     import zoo.mapping.tiling
     from zoo.cli import run as run_zoo
 
     zoo.mapping.tiling.BLOCK = 128
+    zoo.bench.speed_session.SpeedSettings = partial(zoo.bench.speed_session.SpeedSettings, seconds=0.01)
     # A job is a copy of this process; the server that real commands start would take seconds.
     zoo.jobs._context = lambda *, fresh: multiprocessing.get_context("fork")
     fault = faults.fault
