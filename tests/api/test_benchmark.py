@@ -116,6 +116,7 @@ print([trial.status for trial in results])
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, patches: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(patches=str(patches)))

@@ -19,6 +19,7 @@ from zoo.deploy import forms, optimize, parity, search, tuning_cache
 from zoo.deploy.forms import Candidate, TorchForm
 from zoo.deploy.search import CHOSEN_FORM
 from zoo.errors import ModelError, UnknownNameError
+from zoo.jobs import Job, Work, run_job
 from zoo.schema import to_plain
 from zoo.training.predictor import Predictor, landslide_probability
 
@@ -316,6 +317,7 @@ class Strange(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_operation_without_onnx_form_skips_the_backends_with_the_reason() -> None:
     report = optimize(Strange().eval(), EXAMPLE, use_cache=False).report
     verdicts = {trial.name: trial.verdict for trial in report.trials}
@@ -359,15 +361,16 @@ def test_a_form_for_one_size_hands_over_at_others(trained: Trained, monkeypatch:
     assert isinstance(fast.fallback, TorchForm)
 
 
+def raise_thresholds(argument: None, work: Work) -> tuple[bool, str | None, bool]:
+    """Job of a process that has imported this module."""
+    return machine.thresholds_are_raised(), machine.raise_allocator_thresholds(), machine.thresholds_are_raised()
+
+
 def test_allocator_thresholds_are_raised_by_a_call_but_not_by_importing() -> None:
-    code = (
-        "import zoo.deploy.search, zoo.machine as a\n"
-        "print(a.thresholds_are_raised(), a.raise_allocator_thresholds(), a.thresholds_are_raised())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, problem, after = done.stdout.split(maxsplit=2)
-    assert before == "False"
-    assert after.strip() == str(problem == "None")
+    job: Job[tuple[bool, str | None, bool]] = Job(f"{__name__}:raise_thresholds")
+    before, problem, after = run_job(job).unwrap()
+    assert before is False
+    assert after is (problem is None)
 
 
 def test_other_allocators_are_left_unchanged_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

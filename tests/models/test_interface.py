@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,24 @@ from zoo.models.builtin import MODELS
 from zoo.registry import Flag, ModelSpec, create_model
 
 NAMES = [spec.name for spec in MODELS]
-each_spec = pytest.mark.parametrize("spec", MODELS, ids=NAMES)
+each_model = pytest.mark.parametrize("built", MODELS, ids=NAMES, indirect=True)
 TRAINED = [spec for spec in MODELS if Flag.UNTRAINED not in spec.flags]
-each_trained_spec = pytest.mark.parametrize("spec", TRAINED, ids=[spec.name for spec in TRAINED])
+each_trained_model = pytest.mark.parametrize("built", TRAINED, ids=[spec.name for spec in TRAINED], indirect=True)
 
 
-@lru_cache(maxsize=1)
-def built(name: str) -> SegmentationModel:
+@pytest.fixture(scope="module")
+def built(request: pytest.FixtureRequest) -> tuple[ModelSpec, SegmentationModel]:
+    """A model, which its tests share: they run one after another."""
     torch.manual_seed(0)
-    model = create_model(name)
+    model = create_model(request.param.name)
     assert isinstance(model, SegmentationModel)
-    return model
+    return request.param, model
 
 
-@each_spec
-def test_wrong_input_is_refused_with_a_clear_message(spec: ModelSpec) -> None:
-    model = built(spec.name).eval()
+@each_model
+def test_wrong_input_is_refused_with_a_clear_message(built: tuple[ModelSpec, SegmentationModel]) -> None:
+    spec, model = built
+    model.eval()
     size = spec.minimum_size
     assert model.minimum_size == size
     good = torch.zeros(1, 7, size, size)
@@ -53,9 +54,10 @@ def test_wrong_input_is_refused_with_a_clear_message(spec: ModelSpec) -> None:
         assert type(model).__name__ in str(error.value)
 
 
-@each_trained_spec
-def test_training_at_the_minimum_size(spec: ModelSpec) -> None:
-    model = built(spec.name).train()
+@each_trained_model
+def test_training_at_the_minimum_size(built: tuple[ModelSpec, SegmentationModel]) -> None:
+    spec, model = built
+    model.train()
     image = torch.randn(1, 7, spec.minimum_size, spec.minimum_size)
     if Flag.BATCH1_TRAINING in spec.flags:
         assert model(image).shape == (1, 2, *image.shape[2:])
@@ -65,9 +67,9 @@ def test_training_at_the_minimum_size(spec: ModelSpec) -> None:
     assert model(image.repeat(2, 1, 1, 1)).isfinite().all()
 
 
-@each_spec
-def test_an_odd_size_is_the_crop_of_the_padded_image(spec: ModelSpec) -> None:
-    model = built(spec.name).eval()
+@each_model
+def test_an_odd_size_is_the_crop_of_the_padded_image(built: tuple[ModelSpec, SegmentationModel]) -> None:
+    model = built[1].eval()
     image = torch.randn(1, 7, 70, 97)
     with torch.no_grad():
         logits = model(image)
@@ -76,9 +78,9 @@ def test_an_odd_size_is_the_crop_of_the_padded_image(spec: ModelSpec) -> None:
     assert torch.equal(logits, padded[..., :70, :97])
 
 
-@each_trained_spec
-def test_the_result_depends_on_every_band(spec: ModelSpec) -> None:
-    model = built(spec.name).eval()
+@each_trained_model
+def test_the_result_depends_on_every_band(built: tuple[ModelSpec, SegmentationModel]) -> None:
+    model = built[1].eval()
     image = torch.randn(1, 7, 64, 64).requires_grad_()
     model(image).abs().sum().backward()
     assert isinstance(image.grad, Tensor)
@@ -86,7 +88,7 @@ def test_the_result_depends_on_every_band(spec: ModelSpec) -> None:
 
 
 def test_autocast_takes_its_own_types() -> None:
-    model = built("unet").eval()
+    model = create_model("unet", widths=(8, 16)).eval()
     image = torch.randn(1, 7, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(image).dtype == torch.bfloat16
