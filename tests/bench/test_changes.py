@@ -51,7 +51,7 @@ def test_other_test_images_are_refused(trial: Make, result: Trial) -> None:
 def test_the_command_prints_what_changed(tmp_path: Path, trial: Make, result: Trial, zoo: Callable[..., Any]) -> None:
     result(trial("unet"), 0.8).save(tmp_path / "now")
     result(trial("unet"), 0.7).save(tmp_path / "before")
-    done = zoo("report", "now", "--compare", "before", COLUMNS="160")
+    done = zoo("report", "now", "--compare", "before")
     assert done.returncode == 0, done.stderr
     assert "better" in done.stdout
     (damaged,) = (tmp_path / "before" / "trials").glob("*.json")

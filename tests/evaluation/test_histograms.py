@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 from torchmetrics.functional.classification import binary_calibration_error
@@ -57,6 +57,7 @@ def test_histogram_counts_like_the_masks(seed: int) -> None:
     assert histogram.positive.sum() + histogram.negative.sum() == int((truth != 255).sum())
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**31))
 def test_best_threshold_is_the_best(seed: int) -> None:
     probability, truth = threshold_sample(seed)

@@ -166,7 +166,9 @@ def test_settings_out_of_range_are_refused(values: dict[str, Any]) -> None:
 
 
 def test_layers_inside_a_wrapper_are_found_by_name() -> None:
-    transfer, _, _ = moved(colour_bundle("model54_standin", {}), COLOURS, freeze=("encoder",))
+    with torch.device("meta"):
+        bundle = colour_bundle("model54_standin", {})
+    transfer = plan_transfer(bundle, bundle.options, COLOURS, CLASSES, replace(START, freeze=("encoder",)))
     assert transfer.frozen
     assert all(name.startswith("unet.encoder.") for name in transfer.frozen)
 
