@@ -43,13 +43,9 @@ def test_listing_every_name_imports_no_torch(python: Run, site: str) -> None:
     assert python("-c", code, PYTHONPATH=site).stdout == "True False False\n"
 
 
-def test_the_configurations_with_its_models_are_read(python: Run, site: str) -> None:
+def test_its_own_tests_and_those_of_the_configurations_with_its_models_pass(python: Run, site: str) -> None:
     test = f"{CONFIGURATIONS}::test_every_row_of_a_table_is_a_row_of_the_papers"
     rows = [f"{test}[{name}]" for name in ("smp", "weights", "weights_standardised")]
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", *rows, PYTHONPATH=site)
-    assert "3 passed" in done.stdout, done.stdout
-
-
-def test_its_own_tests_pass(python: Run, site: str) -> None:
     sample = ("--sample", "40") if NIGHTLY else ()
-    python("-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS, *sample, check=True, PYTHONPATH=site)
+    done = python("-m", "pytest", "-p", "no:cacheprovider", "-v", TESTS, *rows, *sample, check=True, PYTHONPATH=site)
+    assert all(f"[{name}] PASSED" in done.stdout for name in ("smp", "weights", "weights_standardised")), done.stdout

@@ -28,7 +28,7 @@ from zoo.testing import (
     run_checks,
 )
 from zoo.testing.contract import check_gmac, check_gradients, check_options, name_of
-from zoo.testing.model_under_test import NetworkRefusedError
+from zoo.testing.model_under_test import DRAWN, NetworkRefusedError
 
 
 class Sound(nn.Module):
@@ -513,6 +513,19 @@ def test_no_network_refuses_and_records_connections() -> None:
         socket.create_connection(("203.0.113.1", 80), timeout=1)
     assert "203.0.113.1" in refused[0]
     assert logger.isEnabledFor(logging.WARNING)
+
+
+def test_large_weights_repeat_their_random_numbers() -> None:
+    model = ModelUnderTest(SOUND, factory=lambda in_channels, classes: nn.Linear(700, 600))
+    before = torch.get_rng_state()
+    weight, other = (model.create(seed=seed).weight.detach() for seed in (0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(weight.unique()) <= DRAWN < weight.numel() // 2
+    assert len(weight.unique(dim=0)) == 600
+    assert not torch.equal(weight, other)
+    bound = 700**-0.5
+    assert 0.99 * bound < weight.abs().max() <= bound
+    assert abs(weight.mean()) < 0.01 * bound
 
 
 def test_zoo_testing_imports_no_pytest() -> None:

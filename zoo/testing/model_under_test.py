@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.registry import Flag, ModelSpec, Option
 from zoo.registry.options import options_of
@@ -19,6 +20,8 @@ from zoo.registry.specs import check_options
 
 CHANNELS = 7
 CLASSES = 2
+DRAWN = 65_537
+"""Random numbers that are drawn for a larger tensor; a prime, so that rows and filters differ."""
 
 
 class CheckFailedError(AssertionError):
@@ -37,6 +40,25 @@ def require(condition: bool, problem: str, hint: str = "") -> None:
     """Raise :class:`CheckFailedError` with the problem and a hint unless the condition holds."""
     if not condition:
         raise CheckFailedError(f"{problem}; {hint}" if hint else problem)
+
+
+_RANDOM = (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default)
+
+
+class _RepeatedRandomNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Fills large tensors with repetitions of fewer random numbers, because drawing tens of millions takes seconds."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function not in _RANDOM or args[0].numel() < 2 * DRAWN or not args[0].is_contiguous():
+            return function(*args, **(kwargs or {}))
+        numbers = args[0].view(-1)
+        drawn = function(numbers.new_empty(DRAWN), *args[1:], **(kwargs or {}))
+        rest = len(numbers) % DRAWN
+        numbers[rest:].view(-1, DRAWN).copy_(drawn)
+        numbers[:rest].copy_(drawn[:rest])
+        return args[0]
 
 
 class ModelUnderTest:
@@ -80,9 +102,12 @@ class ModelUnderTest:
         return flag in self.spec.flags
 
     def create(self, in_channels: int = CHANNELS, classes: int = CLASSES, seed: int = 0, **more: Any) -> nn.Module:
-        """Create the model in training mode with the random seed ``seed``; the global generator is unchanged."""
+        """Create the model in training mode with the random seed ``seed``; the global generator is unchanged.
+
+        The random numbers of large weights repeat.
+        """
         options = check_options(self.spec, self.options | more, self.factory)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _RepeatedRandomNumbers():  # type: ignore[no-untyped-call]
             torch.manual_seed(seed)
             made: object = self.factory(in_channels=in_channels, classes=classes, **options)
         found = "None" if made is None else f"a {type(made).__name__}"

@@ -1,7 +1,7 @@
 """Every decoder passes the contract suite, and a random sample of models does.
 
-By default each decoder runs the checks that take less than a second, one model runs all of them, 40 small models run
-those that are cheap, and 10 of any size are created without memory for their weights. Three decoders are exported.
+By default each decoder runs quick checks with a tiny encoder, one model runs all of them, 10 small models run
+those that are cheap, and 6 of any size are created without memory for their weights. Three decoders are exported.
 ``pytest plugins/zoo-smp/tests --sample 40`` runs the whole suite on every decoder and on 40 models of any size, and
 exports them all, as ``make nightly`` does.
 """
@@ -22,7 +22,8 @@ from zoo.errors import ZooError
 from zoo.registry import catalogue, create_model
 from zoo.testing import contract, run_checks
 
-WHOLE = "smp/unet-tf_efficientnet_lite0"
+TINY = ("test_efficientnet", "test_vit")
+"""A convolutional encoder, and a transformer for DPT."""
 QUICK = (
     contract.check_output_shape,
     contract.check_wrong_channels,
@@ -47,16 +48,17 @@ SMALL, LARGE = 6_000_000, 60_000_000
 """Most parameters of a model in a sample: in every run, and in the nightly run, where memory is the limit."""
 
 
-def model_of(decoder: str) -> str:
-    encoder = "vit_tiny_patch16_224" if decoder == "dpt" else "tf_efficientnet_lite0"
-    return f"smp/{decoder}-{encoder}"
+def model_of(decoder: str, *, tiny: bool) -> str:
+    """The name of a model with this decoder, with an encoder of a few hundred thousand parameters if ``tiny``."""
+    plain, transformer = TINY if tiny else ("tf_efficientnet_lite0", "vit_tiny_patch16_224")
+    return f"smp/{decoder}-{transformer if decoder == 'dpt' else plain}"
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder_passes(decoder: str, pytestconfig: pytest.Config) -> None:
-    whole = bool(pytestconfig.getoption("sample")) or model_of(decoder) == WHOLE
-    checks = contract.CHECKS if whole else QUICK
-    assert failures(model_of(decoder), checks) == {}
+    nightly = bool(pytestconfig.getoption("sample"))
+    checks = contract.CHECKS if nightly or decoder == "unet" else QUICK
+    assert failures(model_of(decoder, tiny=not nightly and decoder != "unet"), checks) == {}
 
 
 def sample(most: int) -> list[str]:
@@ -72,7 +74,7 @@ def sample(most: int) -> list[str]:
 
 @pytest.mark.parametrize("name", sample(LARGE))
 def test_a_sample_has_the_declared_figures_and_shape(name: str, pytestconfig: pytest.Config) -> None:
-    if name not in sample(LARGE)[:10] and not pytestconfig.getoption("sample"):
+    if name not in sample(LARGE)[:6] and not pytestconfig.getoption("sample"):
         pytest.skip("give --sample 40 to create 40 models")
     spec = catalogue().models.get(name)
     try:
@@ -89,7 +91,9 @@ def test_a_sample_has_the_declared_figures_and_shape(name: str, pytestconfig: py
 
 
 @pytest.mark.parametrize("name", sample(SMALL))
-def test_a_sample_of_small_models_passes_what_is_cheap(name: str) -> None:
+def test_a_sample_of_small_models_passes_what_is_cheap(name: str, pytestconfig: pytest.Config) -> None:
+    if name not in sample(SMALL)[:10] and not pytestconfig.getoption("sample"):
+        pytest.skip("give --sample 40 to check 40 models")
     assert failures(name, CHEAP) == {}
 
 
@@ -98,7 +102,8 @@ def test_every_decoder_is_written_as_an_onnx_graph(decoder: str, tmp_path: Path,
     """zoo compares the graph with the model at three sizes."""
     if decoder not in EXPORTED and not pytestconfig.getoption("sample"):
         pytest.skip("give --sample 40 to export every decoder")
-    assert export_failures([model_of(decoder)], tmp_path) == {}
+    tiny = not pytestconfig.getoption("sample")
+    assert export_failures([model_of(decoder, tiny=tiny)], tmp_path) == {}
 
 
 def test_a_sample_is_written_as_onnx_graphs(tmp_path: Path, pytestconfig: pytest.Config) -> None:
