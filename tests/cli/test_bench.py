@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PATIENCE_S
-from zoo.bench import speed_session
 from zoo.cli import run
 
 Zoo = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -285,7 +283,6 @@ def test_a_configuration_is_planned_and_run(
     tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speed_session, "SpeedSettings", partial(speed_session.SpeedSettings, seconds=0.05))
     assert run(["bench", "--config", str(config), "--dry-run", "--json", "plan.json"]) == 0
     printed = capsys.readouterr()
     assert "2 of 2 trials to run: about" in printed.out
