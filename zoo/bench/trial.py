@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch  # noqa: F401 - losses need it; imported once, before trials are forked
 import torch
 from torch.utils.data import DataLoader, Subset
 
