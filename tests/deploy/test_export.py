@@ -69,7 +69,7 @@ def expected(subject: ExportSubject, splits: Mapping[str, object]) -> float:
         ("onnx", "fp16", 1e-3),
         ("openvino", "fp16", 1e-3),
         ("openvino", "bf16", 2e-3),
-        pytest.param("torch-export", "bf16", 2e-3, marks=pytest.mark.nightly),
+        ("torch-export", "bf16", 2e-3),
     ],
 )
 def test_every_format_has_the_dice_of_its_bundle(
